@@ -1,0 +1,204 @@
+"""The nouns of the engine: values that every layer passes on and nobody changes.
+
+Here belong frozen, slotted dataclasses and type aliases without behaviour beyond checking themselves.
+What does work (encoding, storing, searching) does not.
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import MappingProxyType
+from typing import Literal, TypeAlias
+
+import numpy as np
+from jaxtyping import Float32, Int64
+from PIL import Image as PillowImage
+
+from engine.errors import InvalidDocument, InvalidQuery
+
+DIMENSIONS = 256
+MAX_ID_LENGTH = 512
+MAX_TEXT_LENGTH = 10_000
+MAX_K = 1_000
+MAX_TERMS = 16
+
+Image: TypeAlias = PillowImage.Image
+ImageSource: TypeAlias = str | Path | bytes | Image
+Vector: TypeAlias = Float32[np.ndarray, "256"]
+Vectors: TypeAlias = Float32[np.ndarray, "n 256"]
+View: TypeAlias = Literal["image", "title"]
+VIEWS: tuple[View, ...] = ("image", "title")
+Decision: TypeAlias = Literal["answer", "broaden", "generate", "abstain"]
+AttributeValue: TypeAlias = str | int | float | bool | tuple[str, ...]
+Attributes: TypeAlias = Mapping[str, AttributeValue]
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """One product: what a shop sells, as its feed describes it.
+
+    `images` are local paths or URLs, the first is the one shown. Raises `InvalidDocument` when the id or an attribute
+    cannot be stored; whether the images can be read is found out when they are.
+    """
+
+    id: str
+    title: str = ""
+    description: str = ""
+    images: tuple[str, ...] = ()
+    attributes: Attributes = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        _check_text("id", self.id, MAX_ID_LENGTH)
+        if not self.id.strip():
+            raise InvalidDocument("the document id is empty: give every document an id that does not change")
+        _check_text("title", self.title, MAX_TEXT_LENGTH)
+        _check_text("description", self.description, 10 * MAX_TEXT_LENGTH)
+        for name, value in self.attributes.items():
+            _check_attribute(name, value)
+        object.__setattr__(self, "attributes", MappingProxyType(dict(self.attributes)))
+
+
+def _check_text(name: str, value: str, limit: int) -> None:
+    if not isinstance(value, str):
+        raise InvalidDocument(f"{name} must be text, not {type(value).__name__}")
+    if len(value) > limit:
+        raise InvalidDocument(f"{name} has {len(value)} characters: at most {limit} are stored")
+    if "\x00" in value or any(0xD800 <= ord(c) <= 0xDFFF for c in value):
+        raise InvalidDocument(f"{name} contains a NUL or half a surrogate pair: remove it")
+
+
+def _check_attribute(name: str, value: AttributeValue) -> None:
+    if not isinstance(name, str) or not name.strip() or len(name) > MAX_ID_LENGTH:
+        raise InvalidDocument(f"attribute name {name!r} must be text of 1 to {MAX_ID_LENGTH} characters")
+    _check_text("attribute name", name, MAX_ID_LENGTH)
+    if isinstance(value, tuple):
+        for item in value:
+            _check_text(f"attribute {name!r}", item, MAX_TEXT_LENGTH)
+    elif isinstance(value, str):
+        _check_text(f"attribute {name!r}", value, MAX_TEXT_LENGTH)
+    elif not isinstance(value, bool | int | float):
+        raise InvalidDocument(f"attribute {name!r} is a {type(value).__name__}: use text, a number, a boolean or a list of texts")
+    elif not math.isfinite(value) or abs(value) >= 2**63:
+        raise InvalidDocument(f"attribute {name!r} is {value}: numbers must be finite and below 2^63")
+
+
+@dataclass(frozen=True, slots=True)
+class DocumentRef:
+    """Stands for the vector of a stored document inside a query: "more like this one"."""
+
+    id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Term:
+    """One part of what is asked for, with its weight; a negative weight pushes away."""
+
+    content: str | Image | DocumentRef | Vector
+    weight: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not math.isfinite(self.weight) or not 0 < abs(self.weight) <= 100:
+            raise InvalidQuery(f"a term's weight is {self.weight}: use a number other than 0 between -100 and 100")
+        if isinstance(self.content, str):
+            self._check_words(self.content)
+        if isinstance(self.content, np.ndarray):
+            self._check_vector(self.content)
+
+    @staticmethod
+    def _check_words(words: str) -> None:
+        if not words.strip():
+            raise InvalidQuery("the query text is empty: type at least one word or give an image")
+        if len(words) > MAX_TEXT_LENGTH:
+            raise InvalidQuery(f"the query text has {len(words)} characters: at most {MAX_TEXT_LENGTH} are read")
+        if "\x00" in words or any(0xD800 <= ord(c) <= 0xDFFF for c in words):
+            raise InvalidQuery("the query text contains a NUL or half a surrogate pair: remove it")
+
+    @staticmethod
+    def _check_vector(vector: Vector) -> None:
+        if vector.shape != (DIMENSIONS,):
+            raise InvalidQuery(f"a query vector has shape {vector.shape}: it must be ({DIMENSIONS},)")
+        if not np.isfinite(vector).all() or not np.any(vector):
+            raise InvalidQuery("a query vector must be finite and must not be all zeros")
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """What a caller asks of a collection.
+
+    `where` is a filter expression (see `engine.filters`), `target` restricts the search to one view.
+    """
+
+    terms: tuple[Term, ...]
+    k: int = 10
+    where: str | None = None
+    target: Literal["any", "image", "title"] = "any"
+
+    def __post_init__(self) -> None:
+        if not 1 <= len(self.terms) <= MAX_TERMS:
+            raise InvalidQuery(f"a query has {len(self.terms)} terms: give 1 to {MAX_TERMS}")
+        if all(term.weight < 0 for term in self.terms):
+            raise InvalidQuery("every term has a negative weight: give at least one thing to look for")
+        if isinstance(self.k, bool) or not isinstance(self.k, int) or not 1 <= self.k <= MAX_K:
+            raise InvalidQuery(f"k is {self.k}: ask for 1 to {MAX_K} hits")
+
+
+@dataclass(frozen=True, slots=True)
+class Hit:
+    """One product found. `score` is a cosine (see `engine.ranking`), `views` the cosine of each view it was found by."""
+
+    id: str
+    score: float
+    title: str
+    image: str | None
+    attributes: Attributes
+    views: Mapping[View, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class SearchResult:
+    """The answer to one query.
+
+    `total` counts the documents the filter admits, `version` is the collection's change-log position the answer was
+    read at, `cache` the tier that answered ("miss" when none did).
+    """
+
+    hits: tuple[Hit, ...]
+    confidence: float
+    decision: Decision
+    total: int
+    timings_ms: Mapping[str, float]
+    version: int
+    cache: Literal["miss", "memory", "redis"] = "miss"
+
+
+@dataclass(frozen=True, slots=True)
+class Matches:
+    """What an index answers: struct of arrays, batch first, best first; -1 and -inf where there is nothing."""
+
+    keys: Int64[np.ndarray, "q k"]
+    scores: Float32[np.ndarray, "q k"]
+
+
+@dataclass(frozen=True, slots=True)
+class Embedding:
+    """One vector of a document under one view.
+
+    `content` (16 bytes) is the digest of what was embedded: the same picture under two ids shares one stored vector.
+    `vector` is None when the collection already holds a vector for that content. `location` says where the picture is
+    kept (an absolute path or a URL); None for texts.
+    """
+
+    view: View
+    content: bytes
+    vector: Vector | None
+    location: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class EncodedDocument:
+    """A document with its embeddings, ready to be committed. `digest` changes when anything about it does."""
+
+    document: Document
+    digest: bytes
+    embeddings: tuple[Embedding, ...]

@@ -1,0 +1,54 @@
+"""The seams: what may be replaced, and what every replacement keeps.
+
+A protocol stands here only where two implementations exist, one of them a shipped fake (`engine.testing`). One suite per
+protocol in `tests/contracts/` runs over all of them.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Protocol
+
+from pyroaring import BitMap64
+
+from engine.datatypes import Image, Matches, Vectors
+
+
+class Encoder(Protocol):
+    """Embeds texts and pictures into one space of 256 dimensions. Safe to call from several threads."""
+
+    @property
+    def name(self) -> str:
+        """How a user asks for it, for example `bundle:default`."""
+
+    @property
+    def fingerprint(self) -> str:
+        """Digest of weights, preprocessing and heads: vectors of two fingerprints are never compared."""
+
+    @property
+    def image_size(self) -> int:
+        """Side in pixels of the square it looks at; larger pictures are squashed to it, not cropped."""
+
+    def encode_texts(self, texts: Sequence[str]) -> Vectors:
+        """Embed texts: unit rows in input order, shape [0, 256] for none."""
+
+    def encode_images(self, images: Sequence[Image]) -> Vectors:
+        """Embed decoded pictures of any size and mode: unit rows in input order, shape [0, 256] for none."""
+
+
+class VectorIndex(Protocol):
+    """Finds the stored vectors of highest inner product."""
+
+    def __len__(self) -> int:
+        """Count the stored vectors."""
+
+    def search(self, vectors: Vectors, k: int, allow: BitMap64 | None = None) -> Matches:
+        """Find up to `k` keys per query, best first, equal scores by ascending key; only keys in `allow` if given."""
+
+
+class Cache(Protocol):
+    """Remembers bytes under digests. It never raises: a failing cache is a miss."""
+
+    def get_many(self, keys: Sequence[bytes]) -> list[bytes | None]:
+        """Look keys up, answers in input order, None for a miss."""
+
+    def set_many(self, items: Mapping[bytes, bytes]) -> None:
+        """Remember items; older or rarer ones may be forgotten for them."""

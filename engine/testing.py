@@ -1,0 +1,99 @@
+"""Stand-ins that ship with the engine: a toy encoder and a toy catalogue whose answers fit in your head.
+
+For tests of this project and of programs built on it. Nothing in production imports this module.
+"""
+
+import csv
+import hashlib
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from PIL import Image as PillowImage
+
+from engine.datatypes import DIMENSIONS, Image, Matches, Vector, Vectors
+from pyroaring import BitMap64
+
+COLOURS = {
+    "red": (220, 20, 30),
+    "green": (20, 160, 40),
+    "blue": (20, 40, 210),
+    "yellow": (240, 220, 30),
+    "black": (10, 10, 10),
+    "white": (250, 250, 250),
+}
+
+
+class FakeEncoder:
+    """Embeds a text as the set of its words and a picture as the name of its mean colour.
+
+    So the text "red" and a red picture have cosine 1, "red mug" and a red picture 0.71, "mug" and a red picture 0.
+    """
+
+    name = "fake:colours"
+    fingerprint = "fake-colours-1"
+    image_size = 32
+
+    def __init__(self) -> None:
+        self.texts_encoded = 0
+        self.images_encoded = 0
+
+    def encode_texts(self, texts: Sequence[str]) -> Vectors:
+        """Embed texts as normalised bags of hashed words."""
+        self.texts_encoded += len(texts)
+        return _stack([_bag(re.findall(r"\w+", text.lower())) for text in texts])
+
+    def encode_images(self, images: Sequence[Image]) -> Vectors:
+        """Embed pictures as the name of the nearest colour in `COLOURS`."""
+        self.images_encoded += len(images)
+        return _stack([_bag([_colour_name(image)]) for image in images])
+
+
+def _stack(rows: list[Vector]) -> Vectors:
+    return np.stack(rows) if rows else np.zeros((0, DIMENSIONS), np.float32)
+
+
+def _bag(words: list[str]) -> Vector:
+    vector = np.zeros(DIMENSIONS, np.float32)
+    for word in words or [""]:
+        vector[int.from_bytes(hashlib.blake2b(word.encode(), digest_size=4).digest(), "little") % DIMENSIONS] = 1.0
+    return vector / np.linalg.norm(vector)
+
+
+def _colour_name(image: Image) -> str:
+    mean = np.asarray(image.convert("RGB"), np.float32).reshape(-1, 3).mean(axis=0)
+    return min(COLOURS, key=lambda name: float(np.sum((mean - np.array(COLOURS[name])) ** 2)))
+
+
+class ExactIndex:
+    """A brute-force `VectorIndex` over arrays: the truth that real indexes are compared with."""
+
+    def __init__(self, keys: np.ndarray, vectors: Vectors) -> None:
+        order = np.argsort(keys)
+        self._keys, self._vectors = keys[order].astype(np.int64), vectors[order]
+
+    def __len__(self) -> int:
+        return len(self._keys)
+
+    def search(self, vectors: Vectors, k: int, allow: BitMap64 | None = None) -> Matches:
+        """Score every stored vector against every query; ties go to the smaller key."""
+        kept = np.array([allow is None or int(key) in allow for key in self._keys], dtype=bool)
+        scores = (vectors @ self._vectors[kept].T).astype(np.float32)
+        order = np.argsort(-scores, axis=1, kind="stable")[:, :k]
+        found = Matches(np.full((len(vectors), k), -1, np.int64), np.full((len(vectors), k), -np.inf, np.float32))
+        found.keys[:, : order.shape[1]] = self._keys[kept][order]
+        found.scores[:, : order.shape[1]] = np.take_along_axis(scores, order, axis=1)
+        return found
+
+
+def tiny_catalogue(folder: Path) -> Path:
+    """Write six one-colour pictures and `products.csv` (id, title, image, price, brand) into `folder`; returns the file."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "products.csv").open("w", newline="", encoding="utf-8") as file:
+        rows = csv.writer(file)
+        rows.writerow(["id", "title", "image", "price", "brand"])
+        for number, (name, colour) in enumerate(COLOURS.items(), start=1):
+            PillowImage.new("RGB", (64, 64), colour).save(folder / f"{name}.png")
+            rows.writerow([f"p{number}", f"{name} mug", f"{name}.png", number * 10, "Acme" if number % 2 else "Apex"])
+    return folder / "products.csv"
