@@ -1,1 +1,1 @@
-"""."""
+"""The `semblance` command: arguments in, tables and JSON out."""

@@ -22,18 +22,32 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="forbid")
 
     data: Path = Field(Path("semblance-data"), description="Folder that holds the collections.")
-    encoder: str = Field("bundle:default", description="Which encoder embeds texts and pictures: `bundle:default`, a bundle's folder, `open_clip:MODEL/PRETRAINED`, `hf:ORG/MODEL`.")
-    device: Literal["auto", "cpu", "cuda", "openvino"] = Field("auto", description="Where the encoder runs; `auto` takes CUDA when torch finds it, else OpenVINO for bundles.")
-    precision: Literal["auto", "fp32", "bf16"] = Field("auto", description="Arithmetic of the encoder; `auto` takes bf16 where the processor has it.")
+    encoder: str = Field(
+        "bundle:default",
+        description="Which encoder embeds texts and pictures: `bundle:default`, a bundle's folder, `open_clip:MODEL/PRETRAINED`, `hf:ORG/MODEL`.",
+    )
+    device: Literal["auto", "cpu", "cuda", "openvino"] = Field(
+        "auto", description="Where the encoder runs; `auto` takes CUDA when torch finds it, else OpenVINO for bundles."
+    )
+    precision: Literal["auto", "fp32", "bf16"] = Field(
+        "auto", description="Arithmetic of the encoder; `auto` takes bf16 where the processor has it."
+    )
     threads: int = Field(0, ge=0, le=1024, description="Threads of encoder and index; 0 takes every core.")
-    redis_url: SecretStr | None = Field(None, description="Second cache tier, for example `redis://localhost:6379/0`; without it the in-process tier serves alone.")
-    redis_timeout_ms: int = Field(50, ge=1, le=10_000, description="Longest wait for Redis before its answer counts as a miss, in milliseconds.")
+    redis_url: SecretStr | None = Field(
+        None, description="Second cache tier, for example `redis://localhost:6379/0`; without it the in-process tier serves alone."
+    )
+    redis_timeout_ms: int = Field(
+        50, ge=1, le=10_000, description="Longest wait for Redis before its answer counts as a miss, in milliseconds."
+    )
     cache_entries: int = Field(20_000, ge=0, description="Entries of the in-process cache; 0 turns it off.")
     cache_ttl_s: int = Field(3_600, ge=1, description="Seconds after which a cached entry is forgotten.")
     busy_timeout_ms: int = Field(10_000, ge=0, description="Longest wait for another writer's lock, in milliseconds.")
     max_image_mb: float = Field(20.0, gt=0, description="Largest picture file read, in MB.")
     max_megapixels: float = Field(64.0, gt=0, description="Largest picture decoded, in millions of pixels.")
-    fetch_hosts: Annotated[tuple[str, ...], NoDecode] = Field((), description="Hosts from which catalogues may fetch pictures, separated by commas; a leading `*.` admits subdomains. Empty: no remote picture is fetched.")
+    fetch_hosts: Annotated[tuple[str, ...], NoDecode] = Field(
+        (),
+        description="Hosts from which catalogues may fetch pictures, separated by commas; a leading `*.` admits subdomains. Empty: no remote picture is fetched.",
+    )
     fetch_timeout_s: float = Field(10.0, gt=0, description="Longest wait for one remote picture, in seconds.")
     fetch_redirects: int = Field(3, ge=0, le=20, description="Redirects followed for one remote picture.")
     host: str = Field("127.0.0.1", description="Address the server binds to.")
@@ -67,5 +81,7 @@ def load_settings(**overrides: Any) -> Settings:  # noqa: ANN401  values of any 
     try:
         return Settings(**{name: value for name, value in overrides.items() if value is not None})
     except ValidationError as error:
-        problems = "; ".join(f"{PREFIX}{'.'.join(map(str, e['loc'])).upper()}: {e['msg']}" for e in error.errors(include_input=False))
+        problems = "; ".join(
+            f"{PREFIX}{'.'.join(map(str, e['loc'])).upper()}: {e['msg']}" for e in error.errors(include_input=False)
+        )
         raise ConfigurationError(problems) from None

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image as PillowImage
+from pyroaring import BitMap64
 
 from engine.datatypes import DIMENSIONS, Image, Matches, Vector, Vectors
-from pyroaring import BitMap64
 
 COLOURS = {
     "red": (220, 20, 30),

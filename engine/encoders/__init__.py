@@ -1,1 +1,1 @@
-"""."""
+"""Encoders: everything that turns texts and pictures into vectors."""
