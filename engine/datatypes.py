@@ -159,12 +159,13 @@ class Hit:
 class SearchResult:
     """The answer to one query.
 
-    `total` counts the documents the filter admits, `version` is the collection's change-log position the answer was
+    `confidence` is the calibrated probability that a relevant product is among the hits, None for encoders without a
+    calibration. `total` counts the documents the filter admits, `version` is the collection's change-log position the answer was
     read at, `cache` the tier that answered ("miss" when none did).
     """
 
     hits: tuple[Hit, ...]
-    confidence: float
+    confidence: float | None
     decision: Decision
     total: int
     timings_ms: Mapping[str, float]

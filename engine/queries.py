@@ -1,0 +1,130 @@
+"""Queries -> one vector each: the terms' vectors, cached or encoded, summed by weight.
+
+Every text and picture of a whole batch is looked up together and the misses encoded in one call per modality.
+"""
+
+import hashlib
+import unicodedata
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import TypeAlias, TypeVar, cast
+
+import numpy as np
+
+from engine.cache import TieredCache, cache_key
+from engine.collection import Collection
+from engine.datatypes import DIMENSIONS, DocumentRef, Image, Query, Term, Vector, Vectors
+from engine.encoders.images import squash
+from engine.errors import InvalidQuery, SemblanceError
+from engine.protocols import Encoder
+from engine.ranking import Kind, view_weights
+
+Content = TypeVar("Content")
+_Encoded: TypeAlias = tuple[Iterator[Vector], Iterator[Vector]]
+
+
+@dataclass(frozen=True, slots=True)
+class EncodedQuery:
+    """A query as the index sees it; `exclude` are the ids it was made from, which are not among its own answers."""
+
+    vector: Vector
+    weights: tuple[float, float]
+    exclude: frozenset[str]
+
+
+def normalise(text: str) -> str:
+    """Compose (NFC) and collapse white space, so that one query typed in two ways is one cache entry."""
+    return " ".join(unicodedata.normalize("NFC", text).split())
+
+
+def identity(term: Term) -> tuple[str | bytes, ...]:
+    """Say what a term is in fields fit for a cache key: never by how it prints."""
+    content = term.content
+    if isinstance(content, str):
+        return ("text", normalise(content))
+    if isinstance(content, DocumentRef):
+        return ("document", content.id)
+    if isinstance(content, np.ndarray):
+        return ("vector", np.ascontiguousarray(content, np.float32).tobytes())
+    return ("image", f"{content.mode}{content.size}", hashlib.blake2b(content.tobytes(), digest_size=16).digest())
+
+
+class QueryEncoder:
+    """Turns queries into vectors with an encoder and a cache of vectors; thread-safe as they are."""
+
+    def __init__(self, encoder: Encoder, cache: TieredCache) -> None:
+        self._encoder = encoder
+        self._cache = cache
+
+    def encode_texts(self, texts: Sequence[str]) -> Vectors:
+        """Embed texts through the cache: unit rows in input order."""
+        return self._through_cache([normalise(text) for text in texts], self._text_key, self._encoder.encode_texts)
+
+    def encode_images(self, images: Sequence[Image]) -> Vectors:
+        """Embed pictures through the cache: unit rows in input order."""
+        squashed = [squash(image, self._encoder.image_size) for image in images]
+        return self._through_cache(squashed, self._image_key, self._encoder.encode_images)
+
+    def encode(self, queries: Sequence[Query], collection: Collection) -> list[EncodedQuery | SemblanceError]:
+        """Embed a batch of queries; one that names an unknown document fails alone."""
+        texts = [term.content for query in queries for term in query.terms if isinstance(term.content, str)]
+        images = [term.content for query in queries for term in query.terms if isinstance(term.content, Image)]
+        vectors = iter(self.encode_texts(texts)), iter(self.encode_images(images))
+        resolved = [[self._resolve(term, vectors, collection) for term in query.terms] for query in queries]
+        return [_combine(query, parts) for query, parts in zip(queries, resolved, strict=True)]
+
+    def _resolve(self, term: Term, vectors: _Encoded, collection: Collection) -> tuple[Vector, Kind] | SemblanceError:
+        texts, images = vectors
+        if isinstance(term.content, str):
+            return next(texts), "words"
+        if isinstance(term.content, Image):
+            return next(images), "picture"
+        if isinstance(term.content, np.ndarray):
+            return term.content / np.linalg.norm(term.content), "words"
+        try:
+            return _vector_of(term.content, collection)
+        except SemblanceError as error:
+            return error
+
+    def _text_key(self, text: str) -> bytes:
+        return cache_key("vector", self._encoder.fingerprint, "text", text)
+
+    def _image_key(self, image: Image) -> bytes:
+        return cache_key("vector", self._encoder.fingerprint, *identity(Term(image)))
+
+    def _through_cache(
+        self, contents: Sequence[Content], key: Callable[[Content], bytes], encode: Callable[[Sequence[Content]], Vectors]
+    ) -> Vectors:
+        keys = [key(content) for content in contents]
+        found = dict(zip(keys, self._cache.get_many(keys), strict=True))
+        missing = {key: content for key, content in zip(keys, contents, strict=True) if found[key] is None}
+        if missing:
+            fresh = {key: vector.tobytes() for key, vector in zip(missing, encode(list(missing.values())), strict=True)}
+            self._cache.set_many(fresh)
+            found |= fresh
+        rows = [np.frombuffer(cast(bytes, found[key]), np.float32) for key in keys]
+        return np.stack(rows) if rows else np.zeros((0, DIMENSIONS), np.float32)
+
+
+def _vector_of(reference: DocumentRef, collection: Collection) -> tuple[Vector, Kind]:
+    """Take the mean of a document's pictures, or its title when it has none."""
+    embeddings = collection.embeddings_of(reference.id)
+    pictures = [e.vector for e in embeddings if e.view == "image" and e.vector is not None]
+    if not pictures:
+        return next(e.vector for e in embeddings if e.vector is not None), "words"
+    mean = np.mean(pictures, axis=0)
+    return mean / np.linalg.norm(mean), "picture"
+
+
+def _combine(query: Query, parts: Sequence[tuple[Vector, Kind] | SemblanceError]) -> EncodedQuery | SemblanceError:
+    good = [part for part in parts if not isinstance(part, SemblanceError)]
+    if len(good) < len(parts):
+        return next(part for part in parts if isinstance(part, SemblanceError))
+    weights = [term.weight for term in query.terms]
+    vector = np.sum([weight * vector for weight, (vector, _) in zip(weights, good, strict=True)], axis=0, dtype=np.float32)
+    norm = float(np.linalg.norm(vector))
+    if norm < 1e-6:
+        return InvalidQuery("the terms cancel each other out: change a weight")
+    exclude = frozenset(term.content.id for term in query.terms if isinstance(term.content, DocumentRef))
+    kinds = [kind for _, kind in good]
+    return EncodedQuery(vector / norm, view_weights(kinds, weights, query.target), exclude)

@@ -1,0 +1,202 @@
+"""The engine a program holds: collections, indexing, and the whole story of a query.
+
+`SearchEngine.search_many` reads top to bottom: cache, encode, search, hydrate, judge. How each step is done lives in the module
+named after it; which implementations are used is chosen in `engine.build`.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from itertools import islice
+from pathlib import Path
+from types import TracebackType
+from typing import Self, TypeAlias
+
+import numpy as np
+
+from engine import media
+from engine.cache import TieredCache, cache_key
+from engine.collection import Candidate, Collection
+from engine.confidence import Calibrator
+from engine.config import Settings
+from engine.datatypes import Decision, Document, Hit, Image, ImageSource, Query, SearchResult, Term, Vectors
+from engine.encoders.images import decode, read_bytes
+from engine.errors import InvalidImage, InvalidQuery, SemblanceError
+from engine.ingest import DocumentStatus, Writer
+from engine.library import Library
+from engine.metrics import StageTimer
+from engine.protocols import Encoder
+from engine.queries import QueryEncoder, identity
+from engine.results import pack, unpack
+from engine.retrieval import Retrieved, retrieve
+
+INDEX_BATCH = 64
+
+Answer: TypeAlias = SearchResult | SemblanceError
+
+
+class SearchEngine:
+    """Text and pictures in, products out. Thread-safe; close it, or use it as a context manager."""
+
+    def __init__(self, settings: Settings, encoder: Encoder, cache: TieredCache, calibrator: Calibrator | None = None) -> None:
+        self.settings = settings
+        self.encoder = encoder
+        self.library = Library(settings, encoder)
+        self._cache = cache
+        self._calibrator = calibrator
+        self._queries = QueryEncoder(encoder, cache)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close every collection; the engine cannot be used afterwards."""
+        self.library.close()
+
+    # Collections
+
+    def collections(self) -> list[str]:
+        """List the collections' names, sorted."""
+        return self.library.names()
+
+    def collection(self, name: str) -> Collection:
+        """Open a collection; raises `CollectionNotFound` or `EncoderMismatch`."""
+        return self.library.get(name)
+
+    def create(self, name: str) -> Collection:
+        """Make an empty collection; raises `CollectionExists`."""
+        return self.library.create(name)
+
+    def ensure(self, name: str) -> Collection:
+        """Open a collection, making it first if need be."""
+        return self.library.ensure(name)
+
+    def drop(self, name: str) -> None:
+        """Remove a collection with everything in it; raises `CollectionNotFound`."""
+        self.library.drop(name)
+
+    # Documents
+
+    def index(
+        self,
+        name: str,
+        documents: Iterable[Document],
+        *,
+        base: Path | None = None,
+        uploads: Mapping[str, bytes] | None = None,
+    ) -> list[DocumentStatus]:
+        """Add or replace documents, one status each in input order; a bad one is refused and the rest go in.
+
+        Entries of `Document.images` name bytes in `uploads` if there, else files, relative to `base`. Unchanged documents cost
+        no encoding. Every returned status is durable.
+        """
+        writer = Writer(self.ensure(name), self.encoder, self.settings, base or Path.cwd(), uploads or {})
+        return [status for batch in _batches(documents, INDEX_BATCH) for status in writer.write(batch)]
+
+    def picture(self, name: str, id: str, *, side: int = 400) -> bytes:
+        """Return a document's first picture as WebP, no side longer than `side` pixels.
+
+        Raises `DocumentNotFound`, or `InvalidImage` when it has none or it can no longer be read.
+        """
+        embeddings = self.collection(name).embeddings_of(id)
+        location = next((e.location for e in embeddings if e.location), None)
+        if location is None:
+            raise InvalidImage(f"document {id!r} has no picture", reason="missing")
+        return media.thumbnail(location, side, self.settings)
+
+    # Embeddings
+
+    def embed_texts(self, texts: Sequence[str]) -> Vectors:
+        """Embed texts: float32 [n, 256], unit rows in input order, cached."""
+        return self._queries.encode_texts(texts)
+
+    def embed_images(self, images: Sequence[Image]) -> Vectors:
+        """Embed decoded pictures: float32 [n, 256], unit rows in input order, cached."""
+        return self._queries.encode_images(images)
+
+    def open_image(self, source: ImageSource) -> Image:
+        """Decode a picture given as path, bytes or already decoded; raises `InvalidImage`."""
+        if isinstance(source, Image):
+            return source
+        data = source if isinstance(source, bytes) else read_bytes(source, int(self.settings.max_image_mb * 1_000_000))
+        return decode(data, size=self.encoder.image_size, max_pixels=self.settings.max_pixels)
+
+    # Search
+
+    def search(
+        self, name: str, text: str | None = None, *, image: ImageSource | None = None, k: int = 10, where: str | None = None
+    ) -> SearchResult:
+        """Find the `k` products of collection `name` nearest to words, a picture, or both; raises what is wrong with it."""
+        if text is None and image is None:
+            raise InvalidQuery("nothing to look for: give words, an image, or both")
+        terms = [] if text is None else [Term(text)]
+        terms += [] if image is None else [Term(self.open_image(image))]
+        answer = self.search_many(name, [Query(tuple(terms), k=k, where=where)])[0]
+        if isinstance(answer, SemblanceError):
+            raise answer
+        return answer
+
+    def search_many(self, name: str, queries: Sequence[Query]) -> list[Answer]:
+        """Answer a batch of queries against one collection, in input order; a bad query fails alone, as a value."""
+        timer = StageTimer()
+        collection = self.collection(name)
+        version = collection.version
+        with timer.stage("cache"):
+            keys = [self._result_key(collection, version, query) for query in queries]
+            answers: dict[int, Answer] = self._cached_results(keys)
+        open_queries = [number for number in range(len(queries)) if number not in answers]
+        with timer.stage("encode"):
+            encoded = self._queries.encode([queries[number] for number in open_queries], collection)
+        with timer.stage("search"):
+            found = retrieve(collection, {n: (queries[n], e) for n, e in zip(open_queries, encoded, strict=True)})
+        with timer.stage("hydrate"):
+            fresh = {number: self._conclude(collection, version, queries[number], result) for number, result in found.items()}
+        self._cache.set_many({keys[n]: pack(answer) for n, answer in fresh.items() if isinstance(answer, SearchResult)})
+        answers |= fresh
+        return [_timed(answers[number], timer) for number in range(len(queries))]
+
+    def _result_key(self, collection: Collection, version: int, query: Query) -> bytes:
+        terms = [(*identity(term), repr(term.weight)) for term in query.terms]
+        fields = [field for term in terms for field in (len(term), *term)]
+        where = ("all",) if query.where is None else ("where", query.where)
+        return cache_key("result", self.encoder.fingerprint, collection.identity, version, query.k, query.target, *where, *fields)
+
+    def _cached_results(self, keys: Sequence[bytes]) -> dict[int, Answer]:
+        found = self._cache.get_many_with_tier(keys)
+        return {number: unpack(data, tier) for number, (data, tier) in enumerate(found) if data is not None and tier != "miss"}
+
+    def _conclude(self, collection: Collection, version: int, query: Query, found: Retrieved | SemblanceError) -> Answer:
+        if isinstance(found, SemblanceError):
+            return found
+        documents = collection.hydrate([candidate.key for candidate in found.candidates])
+        # A document deleted since the search began is left out.
+        hits = tuple(_hit(c, document) for c, document in zip(found.candidates, documents, strict=True) if document)
+        confidence, decision = self._judge(hits, query)
+        return SearchResult(hits, confidence, decision, found.total, {}, version)
+
+    def _judge(self, hits: Sequence[Hit], query: Query) -> tuple[float | None, Decision]:
+        if not hits:
+            return (0.0, "broaden") if query.where else (0.0, "abstain")
+        if self._calibrator is None:
+            return None, "answer"
+        scores = np.array([hit.score for hit in hits], np.float32)
+        confidence = self._calibrator.probability(scores)
+        return confidence, self._calibrator.decide(confidence)
+
+
+def _hit(candidate: Candidate, document: Document) -> Hit:
+    views = {name: value for name, value in (("image", candidate.image), ("title", candidate.title)) if value is not None}
+    image = document.images[0] if document.images else None
+    return Hit(document.id, candidate.score, document.title, image, document.attributes, views)  # type: ignore[arg-type]
+
+
+def _timed(answer: Answer, timer: StageTimer) -> Answer:
+    return replace(answer, timings_ms=timer.as_dict()) if isinstance(answer, SearchResult) else answer
+
+
+def _batches(documents: Iterable[Document], size: int) -> Iterator[list[Document]]:
+    pending = iter(documents)
+    while batch := list(islice(pending, size)):
+        yield batch
