@@ -24,7 +24,7 @@ class Settings(BaseSettings):
     data: Path = Field(Path("semblance-data"), description="Folder that holds the collections.")
     encoder: str = Field(
         "bundle:default",
-        description="Which encoder embeds texts and pictures: `bundle:default`, a bundle's folder, `open_clip:MODEL/PRETRAINED`, `hf:ORG/MODEL`.",
+        description="Which encoder embeds: `bundle:default`, a bundle's folder, `open_clip:MODEL/PRETRAINED`, `hf:ORG/MODEL`.",
     )
     device: Literal["auto", "cpu", "cuda", "openvino"] = Field(
         "auto", description="Where the encoder runs; `auto` takes CUDA when torch finds it, else OpenVINO for bundles."
@@ -46,19 +46,23 @@ class Settings(BaseSettings):
     max_megapixels: float = Field(64.0, gt=0, description="Largest picture decoded, in millions of pixels.")
     fetch_hosts: Annotated[tuple[str, ...], NoDecode] = Field(
         (),
-        description="Hosts from which catalogues may fetch pictures, separated by commas; a leading `*.` admits subdomains. Empty: no remote picture is fetched.",
+        description="Hosts catalogues may fetch pictures from, by commas; a leading `*.` admits subdomains. Empty: none.",
     )
     fetch_timeout_s: float = Field(10.0, gt=0, description="Longest wait for one remote picture, in seconds.")
     fetch_redirects: int = Field(3, ge=0, le=20, description="Redirects followed for one remote picture.")
     host: str = Field("127.0.0.1", description="Address the server binds to.")
     port: int = Field(8000, ge=0, le=65535, description="Port the server binds to; 0 takes a free one.")
+    allowed_hosts: Annotated[tuple[str, ...], NoDecode] = Field(
+        (),
+        description="Host names the server answers to, by commas; `*.` admits subdomains. Empty: loopback names when bound to loopback.",
+    )
     max_body_mb: float = Field(32.0, gt=0, description="Largest request body, in MB.")
     max_batch: int = Field(64, ge=1, le=4096, description="Most queries encoded in one call.")
     max_queue: int = Field(512, ge=1, description="Most searches waiting; beyond it a request is answered 503 with `Retry-After`.")
     deadline_s: float = Field(30.0, gt=0, description="Longest time a request may take, in seconds.")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="How much the process logs.")
 
-    @field_validator("fetch_hosts", mode="before")
+    @field_validator("fetch_hosts", "allowed_hosts", mode="before")
     @classmethod
     def _split_hosts(cls, value: object) -> object:
         return tuple(host.strip().lower() for host in value.split(",") if host.strip()) if isinstance(value, str) else value

@@ -1,0 +1,152 @@
+"""From exceptions to HTTP: one table of statuses, one form of answer (`application/problem+json`, RFC 9457).
+
+Every answer that is not a success is made here, also those of the framework (404, 405, 413, 422). What a status means is decided
+by the table and nowhere else. A 5xx answer carries an id to look up in the log, never the exception's text.
+"""
+
+import logging
+import re
+from collections.abc import Mapping
+from http import HTTPStatus
+from typing import Any
+
+import orjson
+from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.types import Scope
+
+from engine import errors
+
+logger = logging.getLogger(__name__)
+
+MEDIA_TYPE = "application/problem+json"
+REQUEST_ID = "semblance.request_id"
+RETRY_AFTER_S = 1
+
+STATUSES: Mapping[type[errors.SemblanceError], int] = {
+    errors.SemblanceError: 500,
+    errors.ConfigurationError: 500,
+    errors.MissingExtra: 500,
+    errors.BundleError: 500,
+    errors.ModelError: 500,
+    errors.InvalidInput: 422,
+    errors.InvalidDocument: 422,
+    errors.InvalidQuery: 422,
+    errors.InvalidFilter: 422,
+    errors.InvalidImage: 422,
+    errors.InvalidCatalogue: 422,
+    errors.NotFound: 404,
+    errors.CollectionNotFound: 404,
+    errors.DocumentNotFound: 404,
+    errors.Conflict: 409,
+    errors.CollectionExists: 409,
+    errors.EncoderMismatch: 409,
+    errors.KeyCollision: 409,
+    errors.FetchError: 422,
+    errors.StorageError: 500,
+    errors.CollectionBusy: 503,
+    errors.CollectionCorrupt: 500,
+    errors.Unavailable: 503,
+    errors.Overloaded: 503,
+    errors.DeadlineExceeded: 504,
+}
+
+# What a caller is told instead of the text of an exception that concerns the operator.
+PUBLIC_DETAILS: Mapping[int, str] = {
+    500: "The server failed on this request. Its log has the reason under the request id.",
+    503: f"The server cannot take this request now: try again in {RETRY_AFTER_S} s.",
+    504: "The request took longer than the server allows: ask for less, or try again.",
+}
+
+
+def status_of(error: errors.SemblanceError) -> int:
+    """Look up the status of the nearest class in the table."""
+    return next(STATUSES[kind] for kind in type(error).__mro__ if kind in STATUSES)
+
+
+def problem(
+    scope: Scope,
+    status: int,
+    detail: str | None = None,
+    *,
+    kind: str | None = None,
+    headers: Mapping[str, str] | None = None,
+    **members: Any,  # noqa: ANN401  extension members of RFC 9457
+) -> Response:
+    """Build a problem+json answer. `kind` is a class name; without one the problem is named for its status."""
+    phrase = HTTPStatus(status).phrase
+    words = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", kind) if kind else phrase
+    request_id = scope.get(REQUEST_ID, "")
+    body = {
+        "type": f"urn:semblance:problem:{words.lower().replace(' ', '-')}",
+        "title": words.capitalize() if kind else phrase,
+        "status": status,
+        "detail": detail or PUBLIC_DETAILS.get(status, phrase),
+        "instance": f"urn:semblance:request:{request_id}",
+        "request_id": request_id,
+        **members,
+    }
+    retry = {"Retry-After": str(RETRY_AFTER_S)} if status == 503 else {}
+    return Response(orjson.dumps(body), status, headers={**retry, **(headers or {})}, media_type=MEDIA_TYPE)
+
+
+def install(app: FastAPI) -> None:
+    """Make `app` answer every exception as a problem."""
+    app.add_exception_handler(errors.SemblanceError, _on_engine_error)
+    app.add_exception_handler(HTTPException, _on_http_error)
+    app.add_exception_handler(RequestValidationError, _on_invalid_request)
+
+
+async def _on_engine_error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, errors.SemblanceError)  # noqa: S101  narrows the type; the table above registered this class
+    status = status_of(error)
+    kind = type(error).__name__
+    if status >= 500:
+        logger.log(
+            logging.ERROR if status == 500 else logging.WARNING,
+            "request %s failed: %s: %s",
+            request.scope.get(REQUEST_ID),
+            kind,
+            error,
+            exc_info=error if status == 500 else None,
+        )
+        return problem(request.scope, status, kind=kind if status != 500 else None)
+    members = {name: getattr(error, name) for name in ("column", "reason") if hasattr(error, name)}
+    return problem(request.scope, status, _printable(str(error)), kind=kind, **members)
+
+
+async def _on_http_error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)  # noqa: S101
+    phrase = HTTPStatus(error.status_code).phrase
+    detail = error.detail if error.detail != phrase else _DETAILS.get(error.status_code)
+    return problem(request.scope, error.status_code, detail, headers=error.headers)
+
+
+async def _on_invalid_request(request: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestValidationError)  # noqa: S101
+    found = [{"location": _location(item["loc"]), "message": _message(item), "type": item["type"]} for item in error.errors()[:20]]
+    if found[0]["location"] == "body" and found[0]["type"] != "missing" and "json" not in request.headers.get("content-type", ""):
+        return problem(request.scope, 415, "Send the body as JSON, with the header `Content-Type: application/json`.")
+    detail = "; ".join(f"{item['location']}: {item['message']}" for item in found[:5])
+    return problem(request.scope, 422, detail, kind="InvalidRequest", errors=found)
+
+
+def _location(parts: tuple[str | int, ...]) -> str:
+    return _printable(".".join(str(part)[:100] for part in parts))
+
+
+def _message(item: Mapping[str, Any]) -> str:
+    context = item.get("ctx", {}).get("error")
+    return _printable(f"{item['msg']}: {context}" if item["type"] == "json_invalid" and context else item["msg"])
+
+
+def _printable(text: str) -> str:
+    """Replace what UTF-8 cannot carry: half surrogate pairs of a hostile body."""
+    return text.encode("utf-8", "replace").decode("utf-8")
+
+
+_DETAILS: Mapping[int, str] = {
+    404: "There is nothing at this address: `/docs` lists what there is.",
+    405: "This address does not take that method: the header `Allow` lists those it takes.",
+}

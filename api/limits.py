@@ -1,0 +1,141 @@
+"""What a request may cost before anything has looked at it: how large its body, how slow, and by which name it came.
+
+Pure ASGI. Queue lengths and deadlines of the work itself are in `api.batching` and `api.workers`.
+"""
+
+import asyncio
+import ipaddress
+from collections.abc import Sequence
+
+from starlette.datastructures import Headers
+from starlette.exceptions import HTTPException
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from api.errors import problem
+
+LOOPBACK_NAMES = ("localhost", "127.0.0.1", "::1")
+
+
+class BodyTooLarge(HTTPException):
+    """More of a body arrived than the limit."""
+
+    def __init__(self, limit: int) -> None:
+        super().__init__(413, f"The body is larger than the {limit / 1_000_000:g} MB this server accepts: send less at a time.")
+
+
+class BodyTooSlow(HTTPException):
+    """A body did not arrive in time."""
+
+    def __init__(self, limit: float) -> None:
+        super().__init__(408, f"The body did not arrive within {limit:g} s.")
+
+
+class BodyLimit:
+    """Counts a body while it is read, with or without `Content-Length`, and bounds how long and how many at once are read.
+
+    `budget` bounds the bytes of all bodies in flight together, so that many large uploads cannot exhaust memory.
+    """
+
+    def __init__(self, app: ASGIApp, *, limit: int, budget: int, seconds: float) -> None:
+        self._app = app
+        self._limit = limit
+        self._budget = budget
+        self._seconds = seconds
+        self._in_flight = 0
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one connection; other kinds than HTTP pass through."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        announced = Headers(scope=scope).get("content-length", "")
+        if announced.isdecimal() and int(announced[:20]) > self._limit:
+            refusal = BodyTooLarge(self._limit)
+            await problem(scope, refusal.status_code, refusal.detail, headers={"Connection": "close"})(scope, receive, send)
+            return
+        body = _CountedBody(self, receive)
+        try:
+            await self._app(scope, body.receive, send)
+        finally:
+            self._in_flight -= body.size
+
+    def admit(self, size: int, total: int) -> None:
+        """Account for `size` more bytes of a body of which `total` have come; raises when that is too much."""
+        self._in_flight += size
+        if total > self._limit:
+            raise BodyTooLarge(self._limit)
+        if self._in_flight > self._budget:
+            raise HTTPException(503)
+
+    @property
+    def seconds(self) -> float:
+        """The longest time a body may take to arrive."""
+        return self._seconds
+
+
+class _CountedBody:
+    """One request's body: counts what arrives until it is complete, then only waits for the disconnect."""
+
+    def __init__(self, limit: BodyLimit, receive: Receive) -> None:
+        self._limit = limit
+        self._receive = receive
+        self._ends = asyncio.get_running_loop().time() + limit.seconds
+        self._complete = False
+        self.size = 0
+
+    async def receive(self) -> Message:
+        if self._complete:
+            return await self._receive()
+        try:
+            async with asyncio.timeout_at(self._ends):
+                message = await self._receive()
+        except TimeoutError:
+            raise BodyTooSlow(self._limit.seconds) from None
+        if message["type"] == "http.request":
+            self._complete = not message.get("more_body", False)
+            self.size += len(message.get("body", b""))
+            self._limit.admit(len(message.get("body", b"")), self.size)
+        return message
+
+
+class HostCheck:
+    """Refuses requests that came by a foreign name, so that a web page cannot reach a local server by DNS rebinding.
+
+    `allowed` are host names without port, `*.` in front admits subdomains; an empty sequence admits every name.
+    """
+
+    def __init__(self, app: ASGIApp, *, allowed: Sequence[str]) -> None:
+        self._app = app
+        self._allowed = tuple(allowed)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one connection; other kinds than HTTP pass through."""
+        if scope["type"] == "http" and self._allowed:
+            host = host_name(Headers(scope=scope).get("host", ""))
+            if not any(_matches(host, pattern) for pattern in self._allowed):
+                detail = (
+                    f"This server does not answer to the host name {host[:100]!r}: use one of {', '.join(self._allowed)}, "
+                    "or set SEMBLANCE_ALLOWED_HOSTS."
+                )
+                await problem(scope, 421, detail)(scope, receive, send)
+                return
+        await self._app(scope, receive, send)
+
+
+def host_name(header: str) -> str:
+    """Take the name out of a `Host` header: without port, brackets and case."""
+    if header.startswith("["):
+        return header[1:].partition("]")[0].lower()
+    return header.partition(":")[0].rstrip(".").lower()
+
+
+def is_loopback(host: str) -> bool:
+    """Tell whether an address to bind to is reachable from this machine alone."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host.lower() == "localhost"
+
+
+def _matches(host: str, pattern: str) -> bool:
+    return host.endswith(pattern[1:]) if pattern.startswith("*.") else host == pattern

@@ -1,0 +1,74 @@
+"""What wraps every request: its id, its log line, the security headers, and the answer to an unforeseen failure.
+
+Pure ASGI, so that streaming and disconnects pass through untouched. Limits on what comes in are in `api.limits`.
+"""
+
+import logging
+import re
+import time
+import uuid
+from collections.abc import Mapping
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from api.errors import REQUEST_ID, problem
+
+logger = logging.getLogger(__name__)
+
+_SAFE_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+
+SECURITY_HEADERS: Mapping[str, str] = {
+    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Permissions-Policy": "camera=(), microphone=(), geolocation=()",
+    "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+}
+
+
+class Rim:
+    """Names each request, logs it, secures its answer and turns an escaped exception into a 500 that tells nothing."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one connection; other kinds than HTTP pass through."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        scope[REQUEST_ID] = _request_id(scope)
+        status, started = 0, time.perf_counter()
+
+        async def send_secured(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                _secure(message, scope[REQUEST_ID])
+            await send(message)
+
+        try:
+            await self._app(scope, receive, send_secured)
+        except Exception:
+            logger.exception("request %s failed: %s %s", scope[REQUEST_ID], scope["method"], scope["path"])
+            if status:
+                raise
+            await problem(scope, 500)(scope, receive, send_secured)
+        finally:
+            milliseconds = 1000 * (time.perf_counter() - started)
+            logger.info("%s %r %d %.1f ms %s", scope["method"], scope["path"], status, milliseconds, scope[REQUEST_ID])
+
+
+def _request_id(scope: Scope) -> str:
+    given = Headers(scope=scope).get("x-request-id", "")
+    return given if _SAFE_ID.fullmatch(given) else uuid.uuid4().hex
+
+
+def _secure(message: Message, request_id: str) -> None:
+    headers = MutableHeaders(scope=message)
+    headers["X-Request-ID"] = request_id
+    for name, value in SECURITY_HEADERS.items():
+        headers.setdefault(name, value)

@@ -1,0 +1,82 @@
+"""The OpenAPI document: complete with examples, and honest about errors."""
+
+from collections.abc import Mapping
+from http import HTTPStatus
+from typing import Any
+
+from fastapi import FastAPI
+from fastapi.openapi.utils import get_openapi
+
+from api.errors import MEDIA_TYPE
+from api.schemas.operations import Problem
+from api.schemas.search import ImageSearch, ImageSearchForm
+
+DESCRIPTION = """Say it or show it, and it finds the product.
+
+Texts and pictures share one space of 256 dimensions; scores are cosines. Every error is `application/problem+json`; a 5xx carries
+an id that the server's log explains.
+"""
+
+TAGS = [
+    {"name": "search", "description": "Find products by words, by a picture, by both."},
+    {"name": "documents", "description": "Add, change and show products."},
+    {"name": "collections", "description": "Make, list and remove collections of products."},
+    {"name": "embeddings", "description": "Embed texts and pictures, as the OpenAI API does."},
+    {"name": "operations", "description": "Whether the server lives, is ready, and what it embeds with."},
+]
+
+_DETAILS: Mapping[int, str] = {
+    400: "The form cannot be read.",
+    404: "No such collection or document.",
+    408: "The body did not arrive in time.",
+    409: "The collection was built by another encoder, or exists in another state.",
+    413: "The body is larger than the server accepts.",
+    415: "The body is of another type than this address takes.",
+    422: "The request can never work as it is; `detail` says why.",
+    503: "The server is busy; the header `Retry-After` says when to try again.",
+    504: "It took longer than the server allows.",
+}
+
+
+def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """Document the errors a route answers with."""
+    return {status: _problem(status) for status in statuses}
+
+
+def _problem(status: int) -> dict[str, Any]:
+    phrase = HTTPStatus(status).phrase
+    example = {
+        "type": f"urn:semblance:problem:{phrase.lower().replace(' ', '-')}",
+        "title": phrase,
+        "status": status,
+        "detail": _DETAILS[status],
+        "instance": "urn:semblance:request:3f6c9f0f8a5f4a0e",
+        "request_id": "3f6c9f0f8a5f4a0e",
+    }
+    content = {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}, "example": example}}
+    return {"description": _DETAILS[status], "content": content}
+
+
+def image_search_body() -> dict[str, Any]:
+    """Document the two forms of a search by image, which its route reads by hand."""
+    form = ImageSearchForm.model_json_schema()
+    form["properties"] = {"image": {"type": "string", "format": "binary", "description": "The picture."}, **form["properties"]}
+    form["required"] = ["image"]
+    form["examples"] = [{"image": "(the file)", "k": "10", "where": "price < 50"}]
+    forms = {"multipart/form-data": {"schema": form}, "application/json": {"schema": ImageSearch.model_json_schema()}}
+    return {"requestBody": {"required": True, "content": forms}}
+
+
+class DocumentedAPI(FastAPI):
+    """An application whose OpenAPI document also defines the form of its errors."""
+
+    def openapi(self) -> dict[str, Any]:
+        """Build the document once."""
+        if self.openapi_schema is None:
+            schema = get_openapi(
+                title=self.title, version=self.version, description=self.description, routes=self.routes, tags=self.openapi_tags
+            )
+            schema["components"]["schemas"]["Problem"] = Problem.model_json_schema()
+            schema["components"]["schemas"] = dict(sorted(schema["components"]["schemas"].items()))
+            self.openapi_schema = schema
+        return self.openapi_schema

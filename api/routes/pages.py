@@ -1,0 +1,66 @@
+"""The search page, the API reference, and the files they need: all from this server, nothing from elsewhere."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from fastapi import APIRouter
+from fastapi.responses import FileResponse
+from starlette.responses import Response
+from starlette.staticfiles import StaticFiles
+from starlette.types import Scope
+
+STATIC = Path(__file__).parent.parent / "static"
+
+_PAGE = "; ".join(
+    [
+        "script-src 'self'",
+        "style-src 'self'",
+        "connect-src 'self'",
+        "manifest-src 'self'",
+        "form-action 'self'",
+        "base-uri 'none'",
+        "frame-ancestors 'none'",
+    ]
+)
+_REFERENCE = f"default-src 'none'; img-src 'self' data:; {_PAGE}"
+
+
+def page_router(picture_hosts: Sequence[str]) -> APIRouter:
+    """Serve the pages; `picture_hosts` are the hosts that remote pictures of products may be shown from."""
+    router = APIRouter(include_in_schema=False)
+    policy = page_policy(picture_hosts)
+
+    @router.get("/")
+    async def search_page() -> Response:
+        return _page("index.html", policy)
+
+    @router.get("/docs")
+    async def reference() -> Response:
+        return _page("docs.html", _REFERENCE)
+
+    @router.get("/favicon.ico")
+    async def favicon() -> Response:
+        return FileResponse(STATIC / "favicon.svg", media_type="image/svg+xml", headers={"Cache-Control": "max-age=86400"})
+
+    return router
+
+
+def page_policy(picture_hosts: Sequence[str]) -> str:
+    """Write the page's content security policy: only lit-html may turn text into markup (Trusted Types)."""
+    sources = " ".join(["'self'", "blob:", "data:", *(f"https://{host}" for host in picture_hosts)])
+    return f"default-src 'none'; img-src {sources}; {_PAGE}; trusted-types lit-html; require-trusted-types-for 'script'"
+
+
+class Assets(StaticFiles):
+    """The page's files; a browser asks each time whether its copy is still good."""
+
+    async def get_response(self, path: str, scope: Scope) -> Response:
+        """Serve one file."""
+        response = await super().get_response(path, scope)
+        response.headers["Cache-Control"] = "no-cache"
+        return response
+
+
+def _page(name: str, policy: str) -> Response:
+    headers = {"Content-Security-Policy": policy, "Cache-Control": "no-cache"}
+    return FileResponse(STATIC / name, media_type="text/html; charset=utf-8", headers=headers)

@@ -1,0 +1,100 @@
+"""Searching: by words, by a picture, by weighted terms. A request becomes a `Query` and goes to the batcher."""
+
+from functools import partial
+from typing import Any
+
+import numpy as np
+from fastapi import APIRouter, Request, Response
+from fastapi.exceptions import RequestValidationError
+from pydantic import ValidationError
+from starlette.datastructures import UploadFile
+from starlette.exceptions import HTTPException
+
+from api.exchange import StrictRequest, StrictRoute, json_answer, picture_address, while_connected
+from api.openapi import image_search_body, problems
+from api.pictures import check_size, picture_bytes
+from api.schemas.fields import CollectionName
+from api.schemas.search import ImageSearch, ImageSearchForm, SearchResponse, SearchTerm, TermSearch, TextSearch
+from api.services import Services, ServicesDep
+from engine.datatypes import DocumentRef, Image, Query, Term
+from engine.results import result_as_dict
+
+router = APIRouter(prefix="/v1/collections/{collection}", tags=["search"], route_class=StrictRoute)
+
+ERRORS = problems(404, 408, 409, 413, 415, 422, 503, 504)
+
+
+@router.post("/search/text", response_model=SearchResponse, responses=ERRORS)
+async def search_by_text(collection: CollectionName, body: TextSearch, request: Request, services: ServicesDep) -> Response:
+    """Find the products that words describe."""
+    query = Query((Term(body.query),), body.k, body.where, body.target)
+    return await _answer(request, services, collection, query)
+
+
+@router.post(
+    "/search/image",
+    response_model=SearchResponse,
+    responses=problems(400, 404, 408, 409, 413, 415, 422, 503, 504),
+    openapi_extra=image_search_body(),
+)
+async def search_by_image(collection: CollectionName, request: Request, services: ServicesDep) -> Response:
+    """Find the products that look like a picture: uploaded as the form field `image`, or inside JSON."""
+    data, options = await _read_image_search(request, services)
+    image = await services.workers.run(partial(services.engine.open_image, data))
+    return await _answer(request, services, collection, Query((Term(image),), options.k, options.where, options.target))
+
+
+@router.post("/search", response_model=SearchResponse, responses=ERRORS)
+async def search_by_terms(collection: CollectionName, body: TermSearch, request: Request, services: ServicesDep) -> Response:
+    """Find products by several weighted terms: words, pictures, products like this one, vectors."""
+    terms = tuple([await _term(part, services) for part in body.terms])
+    return await _answer(request, services, collection, Query(terms, body.k, body.where, body.target))
+
+
+async def _answer(request: Request, services: Services, collection: str, query: Query) -> Response:
+    result = await while_connected(request, services.batcher.submit(collection, query))
+    body = result_as_dict(result) | {"cache": result.cache}
+    for hit in body["hits"]:
+        hit["image"] = picture_address(collection, hit["id"], hit["image"])
+    return json_answer(body)
+
+
+async def _term(part: SearchTerm, services: Services) -> Term:
+    if part.text is not None:
+        return Term(part.text, part.weight)
+    if part.id is not None:
+        return Term(DocumentRef(part.id), part.weight)
+    if part.vector is not None:
+        return Term(np.array(part.vector, np.float32), part.weight)
+    image = await services.workers.run(partial(_open_inline, services, part.image or ""))
+    return Term(image, part.weight)
+
+
+def _open_inline(services: Services, image: str) -> Image:
+    return services.engine.open_image(picture_bytes(image, max_bytes=services.max_image_bytes))
+
+
+async def _read_image_search(request: Request, services: Services) -> tuple[bytes, ImageSearch | ImageSearchForm]:
+    """Read either form of the request: the picture's bytes, and the options beside it."""
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    try:
+        if kind == "multipart/form-data":
+            return await _read_form(request, services)
+        if kind == "application/json" or kind.endswith("+json"):
+            body = ImageSearch.model_validate(await StrictRequest(request.scope, request.receive).json())
+            return await services.workers.run(partial(picture_bytes, body.image, max_bytes=services.max_image_bytes)), body
+    except ValidationError as error:
+        raise RequestValidationError([{**item, "loc": ("body", *item["loc"])} for item in error.errors()]) from None
+    except ValueError as error:
+        raise HTTPException(422, f"The body is not valid JSON: {error}") from None
+    raise HTTPException(415, "Send the picture as the field `image` of multipart/form-data, or as base64 in application/json.")
+
+
+async def _read_form(request: Request, services: Services) -> tuple[bytes, ImageSearchForm]:
+    async with request.form(max_files=1, max_fields=8, max_part_size=100_000) as form:
+        upload = form.get("image")
+        if not isinstance(upload, UploadFile):
+            raise HTTPException(422, "The form has no file in its field `image`.")
+        data = check_size(await upload.read(), max_bytes=services.max_image_bytes)
+        fields: dict[str, Any] = {name: value for name, value in form.multi_items() if name != "image" and value != ""}
+        return data, ImageSearchForm.model_validate_strings(fields)

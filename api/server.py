@@ -1,0 +1,101 @@
+"""The process that serves: a socket, uvicorn, and an orderly end. It prints nothing."""
+
+import logging
+import signal
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+import uvicorn
+
+from api.app import create_app
+from api.limits import is_loopback
+from engine import open_engine
+from engine.config import Settings
+from engine.errors import ConfigurationError
+from engine.search import SearchEngine
+
+logger = logging.getLogger(__name__)
+
+
+def serve(settings: Settings, engine: SearchEngine | None = None, *, ready: Callable[[str], None] | None = None) -> None:
+    """Serve until SIGINT or SIGTERM, then answer what is under way and return.
+
+    `ready` is called with the address once requests are accepted (port 0 takes a free port). An engine that is given stays open.
+    Raises `ConfigurationError` when the address cannot be bound, and whatever opening the engine raises.
+    """
+    with _bound(settings) as listener, _quiet_end():
+        opened = engine or open_engine(settings)
+        try:
+            address = _address(settings.host, listener)
+            if not is_loopback(settings.host):
+                logger.warning(
+                    "%s is reachable from other machines, and there are no API keys: whoever reaches it can write", address
+                )
+            _Server(_config(settings, opened), lambda: ready(address) if ready else None).run(sockets=[listener])
+        finally:
+            if engine is None:
+                opened.close()
+
+
+class _Server(uvicorn.Server):
+    """A server that says when it accepts requests."""
+
+    def __init__(self, config: uvicorn.Config, started: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._tell = started
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        if self.started:
+            self._tell()
+
+
+def _config(settings: Settings, engine: SearchEngine) -> uvicorn.Config:
+    return uvicorn.Config(
+        create_app(settings, engine),
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,
+        timeout_graceful_shutdown=int(settings.deadline_s) + 1,
+    )
+
+
+@contextmanager
+def _bound(settings: Settings) -> Iterator[socket.socket]:
+    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    try:
+        listener = socket.create_server((settings.host, settings.port), family=family, backlog=2048)
+    except OSError as error:
+        raise ConfigurationError(
+            f"cannot serve on {settings.host}:{settings.port} ({error.strerror or error}): set SEMBLANCE_HOST and SEMBLANCE_PORT"
+        ) from None
+    with listener:
+        yield listener
+
+
+@contextmanager
+def _quiet_end() -> Iterator[None]:
+    """Turn the signals that uvicorn passes on after its own shutdown into a plain return."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def end(number: int, frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    previous = signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    except KeyboardInterrupt:
+        logger.info("stopped")
+    finally:
+        signal.signal(signal.SIGTERM, previous)
+
+
+def _address(host: str, listener: socket.socket) -> str:
+    name = f"[{host}]" if ":" in host else host
+    return f"http://{name}:{listener.getsockname()[1]}"

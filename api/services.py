@@ -1,0 +1,52 @@
+"""What the routes share: one engine, the batcher in front of it, the threads beside it, the order of writes."""
+
+from dataclasses import dataclass
+from typing import Annotated, Self
+
+from fastapi import Depends, Request
+
+from api.batching import MicroBatcher
+from api.workers import Workers, WriteOrder
+from engine.config import Settings
+from engine.search import SearchEngine
+
+THREADS = 8
+MAX_WRITERS = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """Everything a route may use. Built when the application starts and closed when it stops."""
+
+    engine: SearchEngine
+    settings: Settings
+    batcher: MicroBatcher
+    workers: Workers
+    writes: WriteOrder
+
+    @classmethod
+    def over(cls, engine: SearchEngine, settings: Settings) -> Self:
+        """Build the services around an engine, with the limits of `settings`."""
+        limits = {"max_queue": settings.max_queue, "deadline_s": settings.deadline_s}
+        batcher = MicroBatcher(engine.search_many, max_batch=settings.max_batch, **limits)  # type: ignore[arg-type]
+        workers = Workers(threads=THREADS, **limits)  # type: ignore[arg-type]
+        return cls(engine, settings, batcher, workers, WriteOrder(max_waiting=MAX_WRITERS, deadline_s=settings.deadline_s))
+
+    @property
+    def max_image_bytes(self) -> int:
+        """The largest picture accepted."""
+        return int(self.settings.max_image_mb * 1_000_000)
+
+    async def close(self) -> None:
+        """Answer what is under way, then stop the threads; the engine stays open."""
+        await self.batcher.close(self.settings.deadline_s)
+        self.workers.close()
+
+
+def _services(request: Request) -> Services:
+    services = request.app.state.services
+    assert isinstance(services, Services)  # noqa: S101  set by the lifespan
+    return services
+
+
+ServicesDep = Annotated[Services, Depends(_services)]

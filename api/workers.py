@@ -1,0 +1,86 @@
+"""Where slow work runs and in which order writes happen.
+
+A bounded pool of threads keeps the event loop free; no queue here grows without end.
+"""
+
+import asyncio
+import threading
+from collections.abc import AsyncIterator, Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import asynccontextmanager
+from typing import TypeVar
+from weakref import WeakValueDictionary
+
+from engine.errors import DeadlineExceeded, Overloaded, Unavailable
+
+T = TypeVar("T")
+
+
+class Workers:
+    """Runs engine calls in threads, each within `deadline_s`; at most `max_queue` are under way or waiting."""
+
+    def __init__(self, *, threads: int, max_queue: int, deadline_s: float) -> None:
+        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="semblance-work")
+        self._places = threading.BoundedSemaphore(max_queue)
+        self._deadline_s = deadline_s
+
+    async def run(self, work: Callable[[], T]) -> T:
+        """Call `work` in a thread and return what it returns, or raise what it raises.
+
+        Raises `Overloaded` when every place is taken and `DeadlineExceeded` when it takes too long; work that has not begun
+        by then, or whose caller has gone, never begins.
+        """
+        job = self._submit(work)
+        waiting = asyncio.wrap_future(job)
+        try:
+            done, _ = await asyncio.wait({waiting}, timeout=self._deadline_s)
+        finally:
+            if not waiting.done():
+                waiting.cancel()
+        if not done:
+            raise DeadlineExceeded(f"the work took longer than {self._deadline_s:g} s")
+        return waiting.result()
+
+    def _submit(self, work: Callable[[], T]) -> Future[T]:
+        if not self._places.acquire(blocking=False):
+            raise Overloaded("every worker is busy and the queue is full")
+        try:
+            job = self._pool.submit(work)
+        except RuntimeError:
+            self._places.release()
+            raise Unavailable("the server is shutting down") from None
+        job.add_done_callback(lambda _: self._places.release())
+        return job
+
+    def close(self) -> None:
+        """Take no more work and drop what has not begun."""
+        self._pool.shutdown(wait=False, cancel_futures=True)
+
+
+class WriteOrder:
+    """Lets one write of a collection happen at a time, so that a patch never builds on what another is replacing."""
+
+    def __init__(self, *, max_waiting: int, deadline_s: float) -> None:
+        self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+        self._max_waiting = max_waiting
+        self._deadline_s = deadline_s
+        self._waiting = 0
+
+    @asynccontextmanager
+    async def turn(self, collection: str) -> AsyncIterator[None]:
+        """Wait for this write's turn; raises `Overloaded` when too many wait and `DeadlineExceeded` when it takes too long."""
+        lock = self._locks.setdefault(collection, asyncio.Lock())
+        if self._waiting >= self._max_waiting:
+            raise Overloaded(f"{self._max_waiting} writes are waiting")
+        self._waiting += 1
+        try:
+            async with asyncio.timeout(self._deadline_s):
+                await lock.acquire()
+        except TimeoutError:
+            raise DeadlineExceeded(f"other writes took longer than {self._deadline_s:g} s") from None
+        finally:
+            self._waiting -= 1
+        try:
+            yield
+        finally:
+            lock.release()
