@@ -1,0 +1,112 @@
+"""The folder of a collection: made whole or not at all, known by its `collection.json`, removed in one step.
+
+What is inside (`engine.documents`, `engine.index`) does not belong here.
+"""
+
+import logging
+import shutil
+import time
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from uuid import uuid4
+
+import orjson
+
+from engine.documents import DocumentStore
+from engine.errors import CollectionCorrupt, CollectionExists, CollectionNotFound, StorageError
+from engine.index.segment import sync
+
+logger = logging.getLogger(__name__)
+FORMAT = 1
+ABOUT = "collection.json"
+DATABASE = "documents.sqlite"
+_OWN_FILES = {DATABASE, f"{DATABASE}-wal", f"{DATABASE}-shm", "segments", "CURRENT", "CURRENT.new", "compaction.lock", "media"}
+_ABANDONED_S = 3600  # nobody takes an hour to make an empty collection
+
+
+def make_folder(path: Path, *, fingerprint: str, encoder: str, busy_timeout_ms: int) -> None:
+    """Make an empty collection; raises `CollectionExists`, or `StorageError` when the folder holds something else."""
+    created = datetime.now(UTC).isoformat(timespec="seconds")
+    about = {"format": FORMAT, "identity": uuid4().hex, "encoder": encoder, "fingerprint": fingerprint, "created": created}
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _clear_place(path)
+        fresh = path.with_name(f".{path.name}.{uuid4().hex}.new")
+        fresh.mkdir()
+        DocumentStore.create(fresh / DATABASE, busy_timeout_ms=busy_timeout_ms).close()
+        (fresh / ABOUT).write_bytes(orjson.dumps(about, option=orjson.OPT_INDENT_2))
+        sync(fresh / ABOUT)
+        sync(fresh)
+        fresh.rename(path)  # whole or not at all; fails when another process was faster
+        sync(path.parent)
+    except OSError as error:
+        if (path / ABOUT).exists():
+            raise _exists(path) from error
+        raise StorageError(f"collection {path} cannot be created: {error}") from error
+
+
+def read_about(path: Path) -> Mapping[str, object]:
+    """Read `collection.json`; raises `CollectionNotFound`, or `CollectionCorrupt` when it says nothing this version knows."""
+    try:
+        about = orjson.loads((path / ABOUT).read_bytes())
+    except (FileNotFoundError, NotADirectoryError):
+        raise _missing(path) from None
+    except orjson.JSONDecodeError as error:
+        raise CollectionCorrupt(
+            f"{path / ABOUT} is damaged ({error}): restore it from a backup, or drop and index again"
+        ) from error
+    except OSError as error:
+        raise StorageError(f"{path / ABOUT} cannot be read: {error}") from error
+    format = about.get("format") if isinstance(about, dict) else None
+    if format != FORMAT:
+        raise CollectionCorrupt(
+            f"collection {path.name!r} has format {format!r}, this version reads {FORMAT}: upgrade, or index again"
+        )
+    if not all(isinstance(about.get(name), str) for name in ("fingerprint", "encoder", "identity")):
+        raise CollectionCorrupt(f"{path / ABOUT} does not name its encoder: restore it from a backup, or index again")
+    if not (path / DATABASE).exists():
+        raise CollectionCorrupt(f"{path / DATABASE} is missing: restore it from a backup, or drop the collection and index again")
+    found: Mapping[str, object] = about
+    return found
+
+
+def remove_folder(path: Path) -> None:
+    """Remove a collection with everything in its folder; raises `CollectionNotFound`."""
+    if not (path / ABOUT).exists():
+        raise _missing(path)
+    try:
+        _set_aside(path)
+    except OSError as error:
+        raise StorageError(f"collection {path} cannot be removed: {error}") from error
+
+
+def _clear_place(path: Path) -> None:
+    for leftover in path.parent.glob(f".{path.name}.*.new"):  # of a creation that was killed
+        if time.time() - leftover.stat().st_mtime > _ABANDONED_S:
+            shutil.rmtree(leftover, ignore_errors=True)
+    if (path / ABOUT).exists():
+        raise _exists(path)
+    if not path.exists():
+        return
+    foreign = sorted(entry.name for entry in path.iterdir() if entry.name not in _OWN_FILES) if path.is_dir() else [path.name]
+    if foreign:
+        raise StorageError(f"{path} exists and holds other things ({', '.join(foreign[:3])}): choose another name or move them")
+    logger.warning("%s was left unfinished and is made anew", path)
+    _set_aside(path)
+
+
+def _set_aside(path: Path) -> None:
+    path.rename(path.with_name(f".{path.name}.{uuid4().hex}.gone"))
+    for leftover in path.parent.glob(f".{path.name}.*.gone"):  # also of a removal that was killed
+        shutil.rmtree(leftover, ignore_errors=True)
+
+
+def _exists(path: Path) -> CollectionExists:
+    return CollectionExists(f"collection {path.name!r} exists already: drop it first, or choose another name")
+
+
+def _missing(path: Path) -> CollectionNotFound:
+    return CollectionNotFound(
+        f"there is no collection {path.name!r} in {path.parent}: index a catalogue into it first, or check the name"
+    )

@@ -1,0 +1,149 @@
+"""FAISS, and nothing else: build, open and search the approximate index of one view. Rows in, rows out.
+
+Keys, documents, filters and exact scores are the business of `engine.index.rows` and above. FAISS is called with a stated number
+of threads, options travel in per-call parameters, and shapes are checked before: FAISS answers a wrong dimension with an empty
+AssertionError.
+"""
+
+import math
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float32, Int64
+
+from engine.datatypes import DIMENSIONS, Vectors
+from engine.errors import InvalidQuery, MissingExtra
+
+FLAT_ROWS = 50_000  # a flat scan of so many rows takes 2 ms and is exact; above, IVF answers in a tenth of that
+BLOCK = 65_536
+TRAINING_ROWS_PER_LIST = 48
+PROBES = 32
+
+
+def require_faiss() -> ModuleType:
+    """Import FAISS, or raise `MissingExtra` with the install line."""
+    try:
+        import faiss  # noqa: PLC0415  an optional package, needed only here
+    except ImportError:
+        raise MissingExtra("the index", "cpu") from None
+    module: ModuleType = faiss
+    return module
+
+
+def to_float32(vectors: np.ndarray) -> np.ndarray:
+    """Widen fp16 rows; FAISS decodes them five times faster than NumPy on processors with F16C."""
+    if vectors.dtype == np.float32 or not len(vectors):
+        return vectors.astype(np.float32, copy=False)
+    if len(vectors) < 32:
+        return vectors.astype(np.float32)
+    require_faiss().omp_set_num_threads(
+        1
+    )  # a few milliseconds of work: threads would wait on one another when the processor is busy
+    decoded: np.ndarray = _half_codec().sa_decode(np.ascontiguousarray(vectors).view(np.uint8))
+    return decoded
+
+
+class AnnIndex:
+    """An immutable FAISS index over rows 0..n-1, searched by inner product. Safe to search from several threads."""
+
+    def __init__(self, index: Any, *, threads: int) -> None:  # noqa: ANN401  FAISS has no type hints
+        self._faiss, self._index, self._threads = require_faiss(), index, threads
+        self._lists = int(index.nlist) if hasattr(index, "nlist") else 0
+
+    @classmethod
+    def build(cls, vectors: np.ndarray, *, threads: int) -> "AnnIndex":
+        """Index fp16 rows: a flat scan of fp16 codes for few rows, inverted lists of 8-bit codes for many."""
+        faiss = require_faiss()
+        index = _empty_flat(faiss) if len(vectors) <= FLAT_ROWS else _trained_lists(faiss, vectors, threads)
+        for start in range(0, len(vectors), BLOCK):
+            block = to_float32(vectors[start : start + BLOCK])
+            faiss.omp_set_num_threads(threads)
+            index.add(block)
+        return cls(index, threads=threads)
+
+    @classmethod
+    def open(cls, path: Path, *, threads: int) -> "AnnIndex":
+        """Map an index file; pages are read as searches touch them."""
+        faiss = require_faiss()
+        return cls(faiss.read_index(str(path), faiss.IO_FLAG_MMAP_IFC), threads=threads)
+
+    def save(self, path: Path) -> None:
+        """Write the index to one file."""
+        self._faiss.write_index(self._index, str(path))
+
+    def __len__(self) -> int:
+        return int(self._index.ntotal)
+
+    @property
+    def exact(self) -> bool:
+        """Whether its scores are those of the stored vectors, so that it misses nothing."""
+        return self._lists == 0
+
+    def search(
+        self, vectors: Vectors, k: int, allowed: "RowSet | None"
+    ) -> tuple[Float32[np.ndarray, "q k"], Int64[np.ndarray, "q k"]]:
+        """Find `k` rows per query among `allowed`; scores are approximate, -1 stands where nothing was found."""
+        if vectors.ndim != 2 or vectors.shape[1] != DIMENSIONS:
+            raise InvalidQuery(f"query vectors have shape {vectors.shape}: they must be [q, {DIMENSIONS}]")
+        self._faiss.omp_set_num_threads(self._threads if len(vectors) > 1 else 1)  # holds for the calling thread
+        selector = None if allowed is None else allowed.selector
+        if self._lists:
+            probes = self._probes(k, len(self) if allowed is None else len(allowed))
+            parameters = self._faiss.SearchParametersIVF(sel=selector, nprobe=probes)
+        else:
+            parameters = self._faiss.SearchParameters(sel=selector)
+        scores, rows = self._index.search(np.ascontiguousarray(vectors, np.float32), k, params=parameters)
+        return scores, rows
+
+    def _probes(self, k: int, allowed: int) -> int:
+        # The same number of admitted rows is looked at whatever the filter keeps, and never fewer than four times k.
+        selectivity = max(allowed, 1) / len(self)
+        wanted = 4 * k * self._lists / len(self)
+        return min(self._lists, math.ceil(max(PROBES, wanted) / selectivity))
+
+
+class RowSet:
+    """The rows of a view that may be answered, in the form FAISS takes. Immutable."""
+
+    def __init__(self, mask: np.ndarray) -> None:
+        self._count = int(np.count_nonzero(mask))
+        self._bits = np.packbits(mask, bitorder="little")  # the selector points into it
+        self.selector = require_faiss().IDSelectorBitmap(self._bits)
+
+    def __len__(self) -> int:
+        return self._count
+
+
+def _empty_flat(faiss: ModuleType) -> Any:  # noqa: ANN401
+    index = faiss.IndexScalarQuantizer(DIMENSIONS, faiss.ScalarQuantizer.QT_fp16, faiss.METRIC_INNER_PRODUCT)
+    index.is_trained = True  # fp16 codes have nothing to learn
+    return index
+
+
+def _trained_lists(faiss: ModuleType, vectors: np.ndarray, threads: int) -> Any:  # noqa: ANN401
+    lists = 2 ** round(math.log2(4 * math.sqrt(len(vectors))))
+    coarse = faiss.IndexFlatIP(DIMENSIONS)
+    index = faiss.IndexIVFScalarQuantizer(coarse, DIMENSIONS, lists, faiss.ScalarQuantizer.QT_8bit, faiss.METRIC_INNER_PRODUCT)
+    index.own_fields = True
+    coarse.this.disown()
+    index.cp.niter = 10
+    index.cp.spherical = True
+    index.cp.seed = 1234
+    count = min(len(vectors), TRAINING_ROWS_PER_LIST * lists)
+    sample = np.linspace(0, len(vectors) - 1, count).astype(np.int64)  # keys are hashes, so even steps are a random sample
+    widened = to_float32(vectors[sample])
+    faiss.omp_set_num_threads(threads)
+    index.train(widened)
+    return index
+
+
+_codec: Any = None
+
+
+def _half_codec() -> Any:  # noqa: ANN401
+    global _codec  # noqa: PLW0603  stateless, and costly enough to make once
+    if _codec is None:
+        _codec = _empty_flat(require_faiss())
+    return _codec

@@ -1,0 +1,222 @@
+"""Inverted lists of attribute values: which documents of one part of the index have which value.
+
+Documents are numbered 0..n-1 inside their part. Every column keeps, per kind of value, its distinct values in ascending order and
+the documents of each, so that equality and ranges are slices that become roaring bitmaps. What an expression means stands in
+`engine.filters`; files are checked by `engine.index.segment`.
+"""
+
+import mmap
+import re
+from array import array
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, TypeAlias
+
+import numpy as np
+import orjson
+from pyroaring import BitMap
+
+from engine.datatypes import Attributes, AttributeValue
+
+Kind: TypeAlias = Literal["text", "item", "int", "float", "bool"]
+Scalar: TypeAlias = str | int | float | bool
+KINDS: tuple[Kind, ...] = ("text", "item", "int", "float", "bool")
+_NUMBER_TYPES: Mapping[str, str] = {"int": "<i8", "float": "<f8", "bool": "|b1"}
+_SEPARATOR = b"\0"  # no document's text contains it, so a match never spans two values
+
+
+class Texts(Sequence[str]):
+    """Ascending texts in one run of UTF-8 bytes, each followed by a NUL; nothing is decoded before it is asked for."""
+
+    def __init__(self, data: "np.ndarray", starts: "np.ndarray") -> None:
+        self.data, self.starts = data, starts
+
+    @classmethod
+    def pack(cls, values: Iterable[str]) -> "Texts":
+        """Lay values out; they must be ascending."""
+        encoded = [value.encode() + _SEPARATOR for value in values]
+        starts = np.cumsum([0, *map(len, encoded)], dtype=np.int64)
+        return cls(np.frombuffer(b"".join(encoded), np.uint8), starts)
+
+    def __len__(self) -> int:
+        return len(self.starts) - 1
+
+    def __getitem__(self, index: int) -> str:  # type: ignore[override]
+        return self.data[self.starts[index] : self.starts[index + 1] - 1].tobytes().decode()
+
+    def containing(self, part: str) -> "np.ndarray":
+        """List the numbers of the values that contain `part`, ascending."""
+        places = [match.start() for match in re.finditer(re.escape(part.encode()), self.data.data)] if part else []
+        if not part:
+            return np.arange(len(self))
+        return np.unique(np.searchsorted(self.starts, np.asarray(places, np.int64), side="right") - 1)
+
+
+@dataclass(frozen=True, slots=True)
+class Postings:
+    """Distinct ascending `values`; the documents of value `i` are `documents[offsets[i]:offsets[i + 1]]`."""
+
+    values: Sequence[Scalar] | np.ndarray
+    offsets: np.ndarray
+    documents: np.ndarray
+
+    def equal(self, value: Scalar) -> BitMap:
+        """Find the documents with exactly this value."""
+        return self._between(self._left(value), self._right(value))
+
+    def compare(self, operator: str, value: Scalar) -> BitMap:
+        """Find the documents whose value is `<`, `<=`, `>` or `>=` the given one."""
+        match operator:
+            case "<":
+                return self._between(0, self._left(value))
+            case "<=":
+                return self._between(0, self._right(value))
+            case ">":
+                return self._between(self._right(value), len(self.values))
+            case _:
+                return self._between(self._left(value), len(self.values))
+
+    def containing(self, part: str) -> BitMap:
+        """Find the documents with a text that contains `part`."""
+        numbers = self.values.containing(part) if isinstance(self.values, Texts) else ()
+        slices = [self.documents[self.offsets[i] : self.offsets[i + 1]] for i in numbers]
+        return bitmap_of(np.concatenate(slices)) if slices else BitMap()
+
+    def everything(self) -> BitMap:
+        """Find the documents that have any value."""
+        return self._between(0, len(self.values))
+
+    def _left(self, value: Scalar) -> int:
+        return bisect_left(self.values, value, key=_plain)
+
+    def _right(self, value: Scalar) -> int:
+        return bisect_right(self.values, value, key=_plain)
+
+    def _between(self, first: int, last: int) -> BitMap:
+        return bitmap_of(self.documents[self.offsets[first] : self.offsets[last]]) if first < last else BitMap()
+
+
+Column: TypeAlias = Mapping[Kind, Postings]
+
+
+class Columns:
+    """The columns of one part, by attribute name; immutable."""
+
+    def __init__(self, columns: Mapping[str, Column]) -> None:
+        self._columns = columns
+
+    def get(self, name: str) -> Column:
+        """Look a column up; empty when no document has the attribute."""
+        return self._columns.get(name, {})
+
+    def names(self) -> list[str]:
+        """List the attributes that some document has."""
+        return sorted(self._columns)
+
+    def save(self, folder: Path) -> list[str]:
+        """Write `attributes.json` (what lies where) and `attributes.bin`; returns the file names."""
+        places: dict[str, dict[str, list[list[int | str]]]] = {}
+        with (folder / "attributes.bin").open("wb") as file:
+            for name, column in self._columns.items():
+                places[name] = {}
+                for kind, postings in column.items():
+                    values = (
+                        [postings.values.data, postings.values.starts] if isinstance(postings.values, Texts) else [postings.values]
+                    )
+                    arrays = [postings.offsets, postings.documents, *values]
+                    places[name][kind] = []
+                    for values_array in arrays:
+                        file.write(bytes(-file.tell() % 8))
+                        places[name][kind].append([file.tell(), len(values_array), values_array.dtype.str])
+                        file.write(np.ascontiguousarray(values_array).tobytes())
+            file.write(bytes(8))  # an empty file cannot be mapped
+        (folder / "attributes.json").write_bytes(orjson.dumps(places))
+        return ["attributes.json", "attributes.bin"]
+
+    @classmethod
+    def open(cls, folder: Path) -> "Columns":
+        """Map what `save` wrote; values are read when a filter asks for them."""
+        with (folder / "attributes.bin").open("rb") as file:
+            data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        places = orjson.loads((folder / "attributes.json").read_bytes())
+        return cls(
+            {name: {kind: _mapped(data, kind, arrays) for kind, arrays in column.items()} for name, column in places.items()}
+        )
+
+
+class ColumnsBuilder:
+    """Collects documents one by one, in ascending number, and gives their columns."""
+
+    def __init__(self) -> None:
+        self._found: dict[str, dict[Kind, dict[Scalar, array[int]]]] = {}
+
+    def add(self, document: int, id: str, title: str, attributes: Attributes) -> None:
+        """Note a document; `id` and `title` are columns too and win over attributes of those names."""
+        for name, value in attributes.items():
+            if name not in {"id", "title"}:
+                self._note(name, value, document)
+        self._note("id", id, document)
+        self._note("title", title, document)
+
+    def build(self) -> Columns:
+        """Sort and pack what was noted."""
+        return Columns(
+            {
+                name: {kind: _pack(kind, self._found[name][kind]) for kind in KINDS if kind in self._found[name]}
+                for name in self._found
+            }
+        )
+
+    def _note(self, name: str, value: AttributeValue, document: int) -> None:
+        if value == ():
+            return
+        kinds = self._found.setdefault(name, {})
+        if isinstance(value, tuple):
+            items = kinds.setdefault("item", {})
+            for item in set(value):
+                items.setdefault(item, array("I")).append(document)
+        else:
+            kinds.setdefault(kind_of(value), {}).setdefault(value, array("I")).append(document)
+
+
+def kind_of(value: Scalar) -> Kind:
+    """Name the kind of a value that is not a list."""
+    if isinstance(value, str):
+        return "text"
+    if isinstance(value, bool):
+        return "bool"
+    return "int" if isinstance(value, int) else "float"
+
+
+def bitmap_of(numbers: np.ndarray) -> BitMap:
+    """Turn document numbers, in any order, into a bitmap; pyroaring takes an `array` four times faster than an ndarray."""
+    if len(numbers) > 1 and not (numbers[1:] > numbers[:-1]).all():
+        numbers = np.unique(numbers)
+    return BitMap(array("I", np.ascontiguousarray(numbers, np.uint32).tobytes()))
+
+
+def numbers_of(bitmap: BitMap) -> np.ndarray:
+    """List a bitmap's numbers, ascending, uint32."""
+    return np.frombuffer(bitmap.to_array(), np.uint32)
+
+
+def _pack(kind: Kind, found: Mapping[Scalar, "array[int]"]) -> Postings:
+    ordered = sorted(found)
+    offsets = np.cumsum([0, *(len(found[value]) for value in ordered)], dtype=np.int64)
+    documents = np.frombuffer(b"".join(found[value].tobytes() for value in ordered), np.uint32)
+    number_type = _NUMBER_TYPES.get(kind)
+    values = np.asarray(ordered, number_type) if number_type else Texts.pack(map(str, ordered))
+    return Postings(values, offsets, documents)
+
+
+def _mapped(data: mmap.mmap, kind: Kind, arrays: Sequence[tuple[int, int, str]]) -> Postings:
+    offsets, documents, *values = (np.frombuffer(data, np.dtype(type), count, start) for start, count, type in arrays)
+    return Postings(Texts(*values) if kind in {"text", "item"} else values[0], offsets, documents)
+
+
+def _plain(value: Scalar | np.generic) -> Scalar:
+    # Python compares int with float exactly, NumPy rounds the int to a float first.
+    plain: Scalar = value.item() if isinstance(value, np.generic) else value
+    return plain

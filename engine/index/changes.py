@@ -1,0 +1,110 @@
+"""What the index reads from the documents' database: the rows that changed since a position, or all of them in order.
+
+Nothing here writes to it except `trim` and `sweep`, the housekeeping that compaction does.
+"""
+
+import sqlite3
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from engine.database import Database, chunks, rows_in
+from engine.datatypes import Attributes
+from engine.documents import attributes_of, version_of
+
+_DOCUMENTS = "SELECT key, id, title, attributes FROM documents"
+# CROSS keeps SQLite from starting at `vectors`: read by key, the rows come in order and need no sorting.
+_VECTORS = "SELECT e.key, e.view, v.vector FROM embeddings e CROSS JOIN vectors v ON v.content = e.content"
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """What the index needs of one document; `vectors` are (view, 512 bytes of fp16), pictures in order."""
+
+    key: int
+    id: str
+    title: str
+    attributes: Attributes
+    vectors: tuple[tuple[str, bytes], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Changes:
+    """The documents changed up to `version`, as they are at it; None for one that no longer exists."""
+
+    version: int
+    records: Mapping[int, Record | None]
+
+
+def changes_since(database: Database, position: int) -> Changes | None:
+    """Read every document changed after `position`, in one state; None when the log no longer reaches back that far."""
+    with database.reading() as connection:
+        if position < trimmed_to(connection):
+            return None
+        version = version_of(connection)
+        keys = [row[0] for row in connection.execute("SELECT DISTINCT key FROM changes WHERE seq > ?", (position,))]
+        found: dict[int, Record | None] = dict.fromkeys(keys)
+        for part in chunks(keys):
+            documents = rows_in(connection, f"{_DOCUMENTS} WHERE key IN (*) ORDER BY key", part)
+            vectors = rows_in(connection, f"{_VECTORS} WHERE e.key IN (*) ORDER BY e.key, e.view, e.ordinal", part)
+            found.update((record.key, record) for record in _joined(documents, vectors))
+    return Changes(version, found)
+
+
+def everything(database: Database) -> Changes:
+    """Read every document, in one state: what a reader without a segment starts from."""
+    with database.reading() as connection:
+        return Changes(version_of(connection), {record.key: record for record in all_records(connection)})
+
+
+def all_records(connection: sqlite3.Connection) -> Iterator[Record]:
+    """Read every document by ascending key, within the caller's transaction."""
+    documents = connection.execute(f"{_DOCUMENTS} ORDER BY key")
+    vectors = connection.execute(f"{_VECTORS} ORDER BY e.key, e.view, e.ordinal")
+    return _joined(documents, vectors)
+
+
+def trimmed_to(connection: sqlite3.Connection) -> int:
+    """Tell the position up to which the change log has been forgotten."""
+    row = connection.execute("SELECT value FROM marks WHERE name = 'trimmed'").fetchone()
+    return int(row[0]) if row else 0
+
+
+def trim(database: Database, position: int) -> None:
+    """Forget the change log up to `position`; readers that are further behind start from the current segment."""
+    with database.writing() as connection:
+        connection.execute("DELETE FROM changes WHERE seq <= ?", (position,))
+        connection.execute("INSERT OR REPLACE INTO marks VALUES ('trimmed', ?)", (position,))
+
+
+def sweep(database: Database) -> int:
+    """Remove vectors that no document has used since the sweep before; returns how many.
+
+    One whole interval of grace lets a product that comes back soon, or an upsert prepared a moment ago, find its vectors.
+    """
+    with database.reading() as connection:
+        known = {row[0] for row in connection.execute("SELECT content FROM orphans")}
+        orphans = {row[0] for row in connection.execute("SELECT content FROM vectors EXCEPT SELECT content FROM embeddings")}
+    removed = 0
+    for part in chunks(sorted(orphans & known), 5_000):  # the writer's lock is let go in between
+        with database.writing() as connection:
+            removed += connection.executemany(
+                "DELETE FROM vectors WHERE content = ?1 AND NOT EXISTS (SELECT 1 FROM embeddings WHERE content = ?1)",
+                [(content,) for content in part],
+            ).rowcount
+    if known or orphans:
+        with database.writing() as connection:
+            connection.execute("DELETE FROM orphans")
+            connection.executemany("INSERT INTO orphans VALUES (?)", [(content,) for content in orphans - known])
+    return removed
+
+
+def _joined(documents: Iterator[Any], vectors: Iterator[Any]) -> Iterator[Record]:
+    pending = next(vectors, None)
+    for key, id, title, attributes in documents:
+        own = []
+        while pending is not None and pending[0] <= key:
+            if pending[0] == key:
+                own.append((pending[1], pending[2]))
+            pending = next(vectors, None)
+        yield Record(key, id, title, attributes_of(attributes), tuple(own))

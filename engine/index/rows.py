@@ -1,0 +1,102 @@
+"""The vectors of one view in one part of the index, ordered by document, scored exactly.
+
+A document may have several rows (pictures) or none; its best row counts. Approximate search does not belong here.
+"""
+
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import numpy as np
+from jaxtyping import Float32
+
+from engine.datatypes import DIMENSIONS, Vector, Vectors
+from engine.index.ann import to_float32
+
+BLOCK = 16_384
+EINSUM_QUERIES = 4  # for few queries BLAS gains nothing and its threads wait on one another when the processor is busy
+RESIDENT_ROWS = 16_384  # so few rows are kept widened, 16 MB, which saves the widening on every exact scan
+
+
+@dataclass(frozen=True)
+class Rows:
+    """`documents[i]` is the document number of row `i`, ascending; `vectors` are fp16 (mapped) or float32 rows."""
+
+    documents: np.ndarray
+    vectors: np.ndarray
+    total: int = field(default=0)
+
+    def __len__(self) -> int:
+        return len(self.documents)
+
+    def of(self, documents: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """List the rows of `documents` (ascending), one document after another, with how many each has."""
+        documents = documents.astype(self.documents.dtype, copy=False)  # else NumPy would widen all rows for each call
+        first = np.searchsorted(self.documents, documents, side="left")
+        counts = np.searchsorted(self.documents, documents, side="right") - first
+        skipped = np.cumsum(counts) - counts
+        return np.repeat(first - skipped, counts) + np.arange(counts.sum()), counts
+
+    def scan(self, queries: Vectors, documents: np.ndarray | None) -> Float32[np.ndarray, "q n"]:
+        """Score `documents` (ascending; None: all) against every query, fast; NaN where a document has no row.
+
+        Equal vectors may differ here in the last bits, by where they lie in a block: `rescore` settles the order.
+        """
+        rows, counts = (None, self._counts) if documents is None else self.of(documents)
+        scores = np.empty((len(queries), len(self) if rows is None else len(rows)), np.float32)
+        for start in range(0, scores.shape[1], BLOCK):
+            block = slice(start, start + BLOCK)
+            _multiply(queries, self._widened(block if rows is None else rows[block]), scores[:, block])
+        return _best(scores, counts)
+
+    def rescore(self, query: Vector, documents: np.ndarray) -> Float32[np.ndarray, " n"]:
+        """Score a few `documents` (ascending) so that equal vectors give equal scores, bit for bit; NaN without a row."""
+        rows, counts = self.of(documents)
+        scores = np.einsum("nd,d->n", self._widened(rows), query)
+        best: np.ndarray = _best(np.clip(scores, -1.0, 1.0)[None], counts)[0]
+        return best
+
+    def mask_of(self, documents: np.ndarray) -> np.ndarray:
+        """Mark the rows of `documents`."""
+        admitted = np.zeros(self.total, bool)
+        admitted[documents] = True
+        mask: np.ndarray = admitted[self.documents]
+        return mask
+
+    @cached_property
+    def _counts(self) -> np.ndarray:
+        counts: np.ndarray = np.bincount(self.documents, minlength=self.total)
+        return counts
+
+    @cached_property
+    def _resident(self) -> np.ndarray | None:
+        return to_float32(self.vectors) if len(self) <= RESIDENT_ROWS else None
+
+    def _widened(self, rows: np.ndarray | slice) -> np.ndarray:
+        if self._resident is not None:
+            resident: np.ndarray = self._resident[rows]
+            return resident
+        return to_float32(self.vectors[rows])
+
+
+def _multiply(queries: Vectors, vectors: np.ndarray, scores: Float32[np.ndarray, "q r"]) -> None:
+    if len(queries) > EINSUM_QUERIES:
+        np.matmul(queries, vectors.T, out=scores)
+        return
+    for query, row in zip(queries, scores, strict=True):
+        np.einsum("nd,d->n", vectors, query, out=row)
+
+
+def _best(scores: Float32[np.ndarray, "q r"], counts: np.ndarray) -> Float32[np.ndarray, "q n"]:
+    if counts.max(initial=0) == 1 and counts.min(initial=1) == 1:
+        return scores
+    best = np.full((len(scores), len(counts)), np.nan, np.float32)
+    present = counts > 0
+    if present.any():
+        starts = (np.cumsum(counts) - counts)[present]
+        best[:, present] = np.maximum.reduceat(scores, starts, axis=1)
+    return best
+
+
+def no_rows(total: int) -> Rows:
+    """Stand for a view that none of `total` documents has."""
+    return Rows(np.zeros(0, np.uint32), np.zeros((0, DIMENSIONS), np.float32), total)

@@ -1,0 +1,186 @@
+"""An immutable, memory-mapped part of the index on disk: written once, verified, never changed.
+
+    segments/<n>/manifest.json       sizes and SHA-256 digests of the other files; written last
+                 keys.npy            int64, ascending: document number -> key
+                 attributes.json/bin inverted lists of attribute values
+                 <view>.documents.npy  uint32: row -> document number, ascending
+                 <view>.vectors.npy    fp16 rows, for exact scores
+                 <view>.faiss          approximate index over the same rows
+
+Which segment is in force, and when a new one is made, stands in `engine.index.compaction`.
+"""
+
+import hashlib
+import logging
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import orjson
+from pyroaring import BitMap64
+
+from engine.datatypes import VIEWS, Matches, Vectors, View
+from engine.errors import CollectionCorrupt
+from engine.index.ann import AnnIndex, RowSet
+from engine.index.attributes import Columns
+from engine.index.matches import admitted_by, best_matches, check_vectors, contenders, ranked
+from engine.index.rows import Rows
+
+logger = logging.getLogger(__name__)
+FORMAT = 1
+EAGER_BYTES = 64 * 2**20  # files up to this size are digested before they are used, larger ones soon after (`verify`)
+EDGE = np.float32(1e-6)
+
+
+class SegmentDamaged(CollectionCorrupt):
+    """A file of a segment is missing, truncated or altered; the segment is rebuilt from the documents."""
+
+
+class Segment:
+    """Documents numbered in ascending order of key, as they were at change-log position `version`."""
+
+    def __init__(self, folder: Path, *, version: int, threads: int) -> None:
+        self.folder, self.version = folder, version
+        self.keys: np.ndarray = np.load(folder / "keys.npy", mmap_mode="r")
+        self.columns = Columns.open(folder)
+        self._views = {view: _mapped_rows(folder, view, len(self.keys)) for view in VIEWS}
+        self._indexes = {view: AnnIndex.open(folder / f"{view}.faiss", threads=threads) for view in VIEWS if len(self._views[view])}
+
+    @classmethod
+    def open(cls, folder: Path, digest: str, *, threads: int) -> "Segment":
+        """Map a segment whose manifest has `digest`; raises `SegmentDamaged` naming the file that is not as written."""
+        manifest = _read_manifest(folder, digest)
+        for name, (size, expected) in manifest["files"].items():
+            found = (folder / name).stat().st_size if (folder / name).exists() else -1
+            if found != size:
+                raise SegmentDamaged(f"{folder / name} has {found} bytes, {size} were written")
+            if size <= EAGER_BYTES:
+                _check_digest(folder / name, expected)
+        try:
+            return cls(folder, version=manifest["version"], threads=threads)
+        except (OSError, ValueError, RuntimeError, KeyError) as error:
+            raise SegmentDamaged(f"{folder} cannot be opened: {error}") from error
+
+    @property
+    def unverified(self) -> bool:
+        """Whether files are left for `verify`."""
+        return any(path.stat().st_size > EAGER_BYTES for path in self.folder.iterdir())
+
+    def verify(self) -> None:
+        """Digest the files too large for `open`; raises `SegmentDamaged`."""
+        manifest = orjson.loads((self.folder / "manifest.json").read_bytes())
+        for name, (size, expected) in manifest["files"].items():
+            if size > EAGER_BYTES:
+                _check_digest(self.folder / name, expected)
+
+    def __len__(self) -> int:
+        return len(self.keys)
+
+    def rows(self, view: View) -> Rows:
+        """Give the vectors of a view."""
+        return self._views[view]
+
+    def index(self, view: View) -> AnnIndex | None:
+        """Give the approximate index of a view; None when no document has the view."""
+        return self._indexes.get(view)
+
+
+class SegmentView:
+    """One view of a segment as a `VectorIndex`: approximate candidates, exact scores, complete answers."""
+
+    def __init__(self, segment: Segment, view: View) -> None:
+        self._segment, self._view, self._rows = segment, view, segment.rows(view)
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def search(self, vectors: Vectors, k: int, allow: BitMap64 | None = None) -> Matches:
+        """Find up to `k` documents per query by their best row; ties by ascending key."""
+        check_vectors(vectors)
+        documents = admitted_by(self._segment.keys, allow)
+        allowed = None if documents is None else RowSet(self._rows.mask_of(documents))
+        index = self._segment.index(self._view)
+        if index is None or (allowed is not None and not len(allowed)):
+            return best_matches(self._segment.keys, self._rows, vectors, k, np.zeros(0, np.int64))
+        picks = nearest_documents(self._rows, index, vectors, k, allowed)
+        filled = [self._scanned(vectors[i], k, documents) if pick is None else pick for i, pick in enumerate(picks)]
+        return ranked(self._segment.keys, self._rows, vectors, k, filled)
+
+    def _scanned(self, vector: np.ndarray, k: int, documents: np.ndarray | None) -> np.ndarray:
+        picks = contenders(self._rows.scan(vector[None], documents)[0], k)
+        return picks if documents is None else documents[picks]
+
+
+def nearest_documents(rows: Rows, index: AnnIndex, vectors: Vectors, k: int, allowed: RowSet | None) -> list[np.ndarray | None]:
+    """Gather candidates (document numbers, ascending) for the `k` best of each query from the approximate index.
+
+    None for a query that only an exact scan answers right: too few distinct documents came back, or equal scores reach
+    past the last candidate, so that which of them were found is chance.
+    """
+    available = len(index) if allowed is None else len(allowed)
+    pictures = -(-len(rows) // max(rows.total, 1))
+    fetch = min(available, max(4 * k, 100) * max(pictures, 1))
+    scores, found = index.search(vectors, fetch, allowed)
+    return [_distinct(rows, scores[i], found[i], k, available) for i in range(len(vectors))]
+
+
+def _distinct(rows: Rows, scores: np.ndarray, found: np.ndarray, k: int, available: int) -> np.ndarray | None:
+    documents = np.unique(rows.documents[found[found >= 0]])
+    if len(found) == available and found[-1] >= 0:
+        return documents
+    if found[-1] < 0 or len(documents) < k or scores[-1] >= scores[min(k, len(scores)) - 1] - EDGE:
+        return None
+    return documents
+
+
+def write_manifest(folder: Path, version: int) -> str:
+    """Digest every file of a finished segment and write the manifest, last; returns the manifest's own digest."""
+    files: dict[str, tuple[int, str]] = {}
+    for path in sorted(folder.iterdir()):
+        files[path.name] = (path.stat().st_size, digest_of_file(path))
+        sync(path)
+    manifest = orjson.dumps({"format": FORMAT, "version": version, "files": files})
+    (folder / "manifest.json").write_bytes(manifest)
+    sync(folder / "manifest.json")
+    sync(folder)
+    return hashlib.sha256(manifest).hexdigest()
+
+
+def digest_of_file(path: Path) -> str:
+    """Compute the SHA-256 of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def sync(path: Path) -> None:
+    """Ask the disk to keep a file or folder."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _mapped_rows(folder: Path, view: View, total: int) -> Rows:
+    documents = np.load(folder / f"{view}.documents.npy", mmap_mode="r")
+    return Rows(documents, np.load(folder / f"{view}.vectors.npy", mmap_mode="r"), total)
+
+
+def _read_manifest(folder: Path, digest: str) -> Mapping[str, Any]:
+    path = folder / "manifest.json"
+    if not path.exists():
+        raise SegmentDamaged(f"{path} is missing")
+    data = path.read_bytes()
+    if hashlib.sha256(data).hexdigest() != digest:
+        raise SegmentDamaged(f"{path} is not as written")
+    manifest: Mapping[str, Any] = orjson.loads(data)
+    if manifest["format"] != FORMAT:
+        raise SegmentDamaged(f"{path} has format {manifest['format']}, this version reads {FORMAT}")
+    return manifest
+
+
+def _check_digest(path: Path, expected: str) -> None:
+    if digest_of_file(path) != expected:
+        raise SegmentDamaged(f"{path} is not as written: its digest differs")

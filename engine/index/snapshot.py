@@ -1,0 +1,121 @@
+"""One state of a collection, whole: a segment, the deltas after it, and what is no longer alive in each.
+
+A snapshot never changes; a newer state is a new snapshot, and a search keeps the one it began with. How candidates are found in it
+stands in `engine.index.planner`.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import numpy as np
+from pyroaring import BitMap
+
+from engine.datatypes import View
+from engine.filters import parse
+from engine.index.ann import RowSet
+from engine.index.attributes import bitmap_of, numbers_of
+from engine.index.changes import Changes, Record
+from engine.index.delta import Delta
+from engine.index.segment import Segment
+
+SELECTIONS_KEPT = 16
+MERGE_RATIO = 4  # a delta is merged into the one before it unless that one is so many times larger
+
+
+class Selection:
+    """The documents of one part that may be answered. `bitmap` None admits all of them."""
+
+    def __init__(self, part: Segment | Delta, bitmap: BitMap | None) -> None:
+        self.part, self._bitmap = part, bitmap
+        self._rows: dict[View, RowSet | None] = {}
+
+    def __len__(self) -> int:
+        return len(self.part) if self._bitmap is None else len(self._bitmap)
+
+    @cached_property
+    def documents(self) -> np.ndarray | None:
+        """Number the admitted documents, ascending; None for all."""
+        return None if self._bitmap is None else numbers_of(self._bitmap)
+
+    def rows(self, view: View) -> RowSet | None:
+        """Give the admitted rows of a view for FAISS; None for all."""
+        if view not in self._rows:
+            documents = self.documents
+            self._rows[view] = None if documents is None else RowSet(self.part.rows(view).mask_of(documents))
+        return self._rows[view]
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """The parts at change-log position `version`; `dead[i]` are the documents of part `i` changed or deleted since."""
+
+    version: int
+    segment: Segment | None
+    parts: tuple[Segment | Delta, ...]
+    dead: tuple[BitMap, ...]
+    _selections: dict[str | None, tuple[Selection, ...]] = field(default_factory=dict, compare=False)
+
+    @classmethod
+    def of(cls, segment: Segment | None) -> "Snapshot":
+        """Start from a segment, or from nothing."""
+        return cls(segment.version, segment, (segment,), (BitMap(),)) if segment else cls(0, None, (), ())
+
+    def advanced(self, changes: Changes) -> "Snapshot":
+        """Make the state after `changes`."""
+        keys = np.array(sorted(changes.records), np.int64)
+        dead = [gone | _places(part, keys) for part, gone in zip(self.parts, self.dead, strict=True)]
+        parts = [*self.parts]
+        fresh = [record for record in changes.records.values() if record is not None]
+        if fresh:
+            _append(parts, dead, fresh)
+        alive = [i for i, part in enumerate(parts) if isinstance(part, Segment) or len(dead[i]) < len(part)]
+        return Snapshot(changes.version, self.segment, tuple(parts[i] for i in alive), tuple(dead[i] for i in alive))
+
+    def __len__(self) -> int:
+        return sum(map(len, self.parts)) - sum(map(len, self.dead))
+
+    @property
+    def pending(self) -> int:
+        """Count the documents that a new segment would take in or leave out."""
+        return sum(len(part) for part in self.parts if part is not self.segment) + sum(
+            len(gone) for part, gone in zip(self.parts, self.dead, strict=True) if part is self.segment
+        )
+
+    def select(self, where: str | None) -> tuple[Selection, ...]:
+        """Find the documents a filter expression admits, exactly, part by part; raises `InvalidFilter`."""
+        found = self._selections.get(where)
+        if found is None:
+            found = self._selected(where)
+            if len(self._selections) >= SELECTIONS_KEPT:
+                self._selections.clear()
+            self._selections[where] = found
+        return found
+
+    def count(self, where: str | None) -> int:
+        """Count the documents a filter expression admits; raises `InvalidFilter`."""
+        return len(self) if where is None else sum(map(len, self.select(where)))
+
+    def _selected(self, where: str | None) -> tuple[Selection, ...]:
+        condition = None if where is None else parse(where)
+        selections = []
+        for part, dead in zip(self.parts, self.dead, strict=True):
+            if condition is not None:
+                selections.append(Selection(part, condition.admit(part) - dead))
+            else:
+                selections.append(Selection(part, BitMap(range(len(part))) - dead if dead else None))
+        return tuple(selections)
+
+
+def _places(part: Segment | Delta, keys: np.ndarray) -> BitMap:
+    places = np.searchsorted(part.keys, keys)
+    places = places[(places < len(part)) & (np.take(part.keys, places, mode="clip") == keys)] if len(part) else places[:0]
+    return bitmap_of(places)
+
+
+def _append(parts: list[Segment | Delta], dead: list[BitMap], fresh: Iterable[Record]) -> None:
+    newest = Delta.of(fresh)
+    while parts and isinstance(parts[-1], Delta) and len(parts[-1]) < MERGE_RATIO * len(newest):
+        newest = Delta.merged(parts.pop(), dead.pop(), newest)  # type: ignore[arg-type]
+    parts.append(newest)
+    dead.append(BitMap())
