@@ -15,9 +15,10 @@ def list_collections(context: typer.Context, data: options.Data = None, json: op
     """List the collections of a data folder with the number of documents in each."""
     if context.invoked_subcommand is not None:
         return
+    settings = options.settings_for(data)
     from engine import open_engine
 
-    with open_engine(options.settings_for(data)) as engine:
+    with open_engine(settings) as engine:
         counts = {name: len(engine.collection(name)) for name in engine.collections()}
     if json:
         say_json({"collections": [{"name": name, "documents": count} for name, count in counts.items()]})
@@ -34,9 +35,10 @@ def drop(
     data: options.Data = None,
 ) -> None:
     """Remove a collection with everything in it."""
+    settings = options.settings_for(data)
     from engine import open_engine
 
-    with open_engine(options.settings_for(data)) as engine:
+    with open_engine(settings) as engine:
         count = len(engine.collection(name))
         if not yes:
             typer.confirm(f"Remove {name!r} and its {count} documents for good?", abort=True, err=True)

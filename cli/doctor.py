@@ -37,7 +37,7 @@ def examine(data: "options.Data") -> "list[Finding]":
     from cli import findings
 
     settings = options.settings_for(data)
-    found = [*findings.python(), *findings.packages(), *findings.index_library()]
+    found = [*findings.machine(), *findings.packages(), *findings.index_library()]
     about_encoder, encoder = findings.encoder(settings)
     found += [*about_encoder, *findings.cache(settings), *findings.data_folder(settings)]
     if encoder is not None:

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from engine.datatypes import Vectors
     from engine.protocols import Encoder
 
+TEXTS_AT_ONCE, PICTURES_AT_ONCE = 256, 64
+
 
 def embed(
     output: Annotated[Path, typer.Option("--output", "-o", metavar="X.npy", help="Where to write float32 unit rows [n, 256].")],
@@ -33,30 +35,38 @@ def embed(
     """
     if (texts is None) == (images is None):
         raise usage_error("give either --texts FILE or --images DIR_OR_LIST")
+    settings = options.settings_for()
     from cli.vectors import vector_file
     from engine.build import build_encoder
 
-    settings = options.settings_for()
     encoder = build_encoder(settings)
     with vector_file(output) as file, meter("embedding", "texts" if images is None else "pictures") as progress:
-        total, rows = _of_texts(texts, encoder, settings) if texts else _of_pictures(str(images), encoder, settings)
+        total, rows = _of_texts(texts, encoder) if texts else _of_pictures(str(images), encoder, settings)
         for vectors in rows:
             file.append(vectors)
             progress.show(file.rows, total)
     if json:
-        say_json({"output": str(output), "rows": file.rows, "encoder": encoder.name, "fingerprint": encoder.fingerprint})
+        say_json(
+            {
+                "output": str(output),
+                "rows": file.rows,
+                "dimensions": 256,
+                "encoder": encoder.name,
+                "fingerprint": encoder.fingerprint,
+            }
+        )
     else:
         note(f"wrote {file.rows} rows of 256 to {output}")
 
 
-def _of_texts(source: str, encoder: "Encoder", settings: "Settings") -> "tuple[int | None, Iterator[Vectors]]":
+def _of_texts(source: str, encoder: "Encoder") -> "tuple[int | None, Iterator[Vectors]]":
     from cli.rows import batches, line_count, texts
 
-    return line_count(source), (encoder.encode_texts(batch) for batch in batches(texts(source), settings.max_batch))
+    return line_count(source), (encoder.encode_texts(batch) for batch in batches(texts(source), TEXTS_AT_ONCE))
 
 
 def _of_pictures(source: str, encoder: "Encoder", settings: "Settings") -> "tuple[int | None, Iterator[Vectors]]":
     from cli.rows import batches, decoded, picture_count, pictures
 
-    loaded = decoded(batches(pictures(source), settings.max_batch), settings, encoder.image_size)
+    loaded = decoded(batches(pictures(source), PICTURES_AT_ONCE), settings, encoder.image_size)
     return picture_count(source), (encoder.encode_images(batch) for batch in loaded)

@@ -20,6 +20,7 @@ from engine.errors import SemblanceError
 from engine.protocols import Encoder
 
 CPU_FEATURES = ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_bf16", "amx_int8", "asimd", "bf16", "i8mm")
+BF16 = {"avx512_bf16", "amx_bf16", "bf16"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,11 +33,11 @@ class Finding:
     remedy: str | None = None
 
 
-def python() -> Iterator[Finding]:
-    """Name the interpreter and the machine."""
+def machine() -> Iterator[Finding]:
+    """Name the interpreter and the processor."""
     yield Finding("python", "fine", f"{platform.python_version()} at {sys.executable}")
     features = _cpu_features()
-    speed = "bf16 arithmetic" if {"avx512_bf16", "amx_bf16", "bf16"} & set(features) else "no bf16: fp32 arithmetic"
+    speed = "computes in bf16" if BF16 & set(features) else "has no bf16: fp32 serves"
     yield Finding("processor", "fine", f"{_usable_cores()} cores, {speed} ({' '.join(features) or platform.machine()})")
 
 
@@ -44,30 +45,16 @@ def packages() -> Iterator[Finding]:
     """Compare the base packages and each extra with what is installed."""
     wanted = requirements()
     if not wanted:
-        yield Finding("packages", "lacking", "running from a source tree", "pip install -e '.[cpu]'")
+        yield Finding("packages", "lacking", "this is a source tree that was never installed", "pip install -e '.[cpu]'")
     for extra, needed in sorted(wanted.items()):
         missing = [requirement for requirement in needed if not requirement.met]
-        if extra == "":
-            yield _base(needed, missing)
+        name = f"extra {extra}" if extra else "packages"
+        if not missing:
+            yield Finding(name, "fine", ", ".join(f"{r.name} {r.installed}" for r in needed))
+        elif extra:
+            yield Finding(name, "lacking", f"not installed: {_names(missing)}", f"pip install 'semblance[{extra}]'")
         else:
-            yield _extra(extra, needed, missing)
-
-
-def _base(needed: list[Requirement], missing: list[Requirement]) -> Finding:
-    versions = ", ".join(f"{r.name} {r.installed}" for r in needed if r.met)
-    if missing:
-        return Finding("packages", "failed", f"missing or too old: {_names(missing)}", "pip install --upgrade semblance")
-    return Finding("packages", "fine", versions)
-
-
-def _extra(extra: str, needed: list[Requirement], missing: list[Requirement]) -> Finding:
-    if missing:
-        return Finding(f"extra {extra}", "lacking", f"not installed: {_names(missing)}", f"pip install 'semblance[{extra}]'")
-    return Finding(f"extra {extra}", "fine", ", ".join(f"{r.name} {r.installed}" for r in needed))
-
-
-def _names(found: list[Requirement]) -> str:
-    return ", ".join(f"{r.name} {r.installed} (needs {r.minimum})" if r.installed else r.name for r in found)
+            yield Finding(name, "failed", f"missing or too old: {_names(missing)}", "pip install --upgrade semblance")
 
 
 def index_library() -> Iterator[Finding]:
@@ -75,11 +62,10 @@ def index_library() -> Iterator[Finding]:
     try:
         import faiss
     except ImportError:
-        yield Finding("index", "failed", "FAISS is not installed", "pip install 'semblance[cpu]' (or [gpu] on a CUDA machine)")
+        yield Finding("index", "failed", "FAISS is not installed", "pip install 'semblance[cpu]', or [gpu] for CUDA")
         return
-    yield Finding(
-        "index", "fine", f"faiss {faiss.__version__}, {faiss.get_num_gpus() if hasattr(faiss, 'get_num_gpus') else 0} GPUs"
-    )
+    gpus = faiss.get_num_gpus() if hasattr(faiss, "get_num_gpus") else 0
+    yield Finding("index", "fine", f"faiss {faiss.__version__} on {f'{gpus} GPUs' if gpus else 'CPU'}")
 
 
 def encoder(settings: Settings) -> tuple[list[Finding], Encoder | None]:
@@ -89,48 +75,49 @@ def encoder(settings: Settings) -> tuple[list[Finding], Encoder | None]:
     started = time.perf_counter()
     try:
         loaded = build_encoder(settings)
-        vectors = np.concatenate(
-            [loaded.encode_texts(["a red shoe"]), loaded.encode_images([Image.new("RGB", (64, 64), (200, 20, 20))])]
-        )
-    except (SemblanceError, OSError, RuntimeError) as error:
-        return [
-            Finding("encoder", "failed", f"{settings.encoder}: {error}", "restore the bundle or choose SEMBLANCE_ENCODER")
-        ], None
+        picture = Image.new("RGB", (64, 64), (200, 20, 20))
+        vectors = np.concatenate([loaded.encode_texts(["a red shoe"]), loaded.encode_images([picture])])
+    except (SemblanceError, ImportError, OSError, RuntimeError) as error:
+        remedy = "restore the bundle from the repository, or name another encoder in SEMBLANCE_ENCODER"
+        return [Finding("encoder", "failed", f"{settings.encoder}: {error}", remedy)], None
     if not np.allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-3):
         return [Finding("encoder", "failed", f"{loaded.name} gives vectors that are not of unit length", "report this")], None
     milliseconds = (time.perf_counter() - started) * 1000
     detail = f"{loaded.name}, fingerprint {loaded.fingerprint}, verified, loaded and tried in {milliseconds:.0f} ms"
-    return [Finding("encoder", "fine", detail), _device(settings, loaded)], loaded
+    return [Finding("encoder", "fine", detail), Finding("device", "fine", _device(settings, loaded))], loaded
 
 
-def _device(settings: Settings, loaded: Encoder) -> Finding:
-    device = getattr(loaded, "device", None) or settings.device
-    precision = getattr(loaded, "precision", None) or settings.precision
-    return Finding("device", "fine", f"{device}, {precision}")
+def _device(settings: Settings, loaded: Encoder) -> str:
+    """Say where the encoder runs: one with torch knows its device, the others are OpenVINO's."""
+    device = getattr(loaded, "device", None)
+    if device is not None:
+        return f"{device} (torch), precision {getattr(loaded, 'precision', settings.precision)}"
+    from engine.encoders.runtime import has_bf16
+
+    bf16 = settings.precision == "bf16" or (settings.precision == "auto" and has_bf16())
+    return f"cpu (OpenVINO), precision {'bf16' if bf16 else 'fp32'}"
 
 
 def cache(settings: Settings) -> Iterator[Finding]:
     """Reach for the second cache tier."""
     if settings.redis_url is None:
-        yield Finding("redis", "fine", "not configured: the in-process cache serves alone (SEMBLANCE_REDIS_URL adds one)")
+        yield Finding("redis", "fine", "not configured: the cache in the process serves alone (SEMBLANCE_REDIS_URL adds one)")
         return
     import redis
 
-    seconds = max(settings.redis_timeout_ms / 1000, 0.5)
-    client = redis.Redis.from_url(settings.redis_url.get_secret_value(), socket_connect_timeout=seconds, socket_timeout=seconds)
+    wait = max(settings.redis_timeout_ms / 1000, 0.5)
     try:
-        client.ping()
+        with redis.Redis.from_url(
+            settings.redis_url.get_secret_value(), socket_connect_timeout=wait, socket_timeout=wait
+        ) as client:
+            client.ping()
+    except ValueError as error:
+        yield Finding("redis", "failed", f"SEMBLANCE_REDIS_URL is malformed: {error}", "write redis://HOST:PORT/0")
     except (redis.RedisError, OSError) as error:
-        yield Finding(
-            "redis",
-            "lacking",
-            f"not reachable ({type(error).__name__}): searches go on without it",
-            "start it, or fix SEMBLANCE_REDIS_URL",
-        )
+        detail = f"not reachable ({type(error).__name__}): searches go on without it"
+        yield Finding("redis", "lacking", detail, "start it, or mend SEMBLANCE_REDIS_URL")
     else:
         yield Finding("redis", "fine", "reachable")
-    finally:
-        client.close()
 
 
 def data_folder(settings: Settings) -> Iterator[Finding]:
@@ -142,11 +129,11 @@ def data_folder(settings: Settings) -> Iterator[Finding]:
             pass
     except OSError as error:
         yield Finding(
-            "data", "failed", f"{folder} cannot be written: {error.strerror}", "choose another with SEMBLANCE_DATA or --data"
+            "data", "failed", f"cannot write to {existing}: {error.strerror}", "choose another in SEMBLANCE_DATA or --data"
         )
         return
-    state = "writable" if existing == folder else "does not exist yet, can be made"
-    yield Finding("data", "fine", f"{folder}: {state}, {_free_gigabytes(existing):.1f} GB free")
+    state = "writable" if existing == folder else "not there yet, can be made"
+    yield Finding("data", "fine", f"{folder}: {state}, {shutil.disk_usage(existing).free / 1e9:.1f} GB free")
 
 
 def collections(settings: Settings, loaded: Encoder) -> Iterator[Finding]:
@@ -159,9 +146,13 @@ def collections(settings: Settings, loaded: Encoder) -> Iterator[Finding]:
             try:
                 yield Finding(f"collection {name}", "fine", f"{len(library.get(name))} documents")
             except SemblanceError as error:
-                yield Finding(f"collection {name}", "failed", str(error), "the message says how")
+                yield Finding(f"collection {name}", "failed", str(error))
     finally:
         library.close()
+
+
+def _names(missing: list[Requirement]) -> str:
+    return ", ".join(f"{r.name} {r.installed} (at least {r.minimum} is needed)" if r.installed else r.name for r in missing)
 
 
 def _cpu_features() -> list[str]:
@@ -176,7 +167,3 @@ def _cpu_features() -> list[str]:
 
 def _usable_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def _free_gigabytes(folder: Path) -> float:
-    return shutil.disk_usage(folder).free / 1e9

@@ -1,15 +1,96 @@
 """`semblance index`: a catalogue into a collection."""
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from cli import options
-from cli.failures import ROWS_REFUSED, usage_error
-from cli.output import note, say, say_json
+from cli.failures import usage_error
+from cli.output import note, repaired, say, say_json
 from cli.progress import meter
 
+if TYPE_CHECKING:
+    from engine.config import Settings
+    from indexer.job import IndexRequest
+    from indexer.report import JobReport
 
-def index() -> None:
-    """Index."""
+COUNTS = ("created", "updated", "unchanged", "refused", "pruned")
+
+
+def index(  # noqa: PLR0913, PLR0917  one parameter per option
+    catalogue: Annotated[Path, typer.Argument(metavar="CATALOG", help="A CSV, JSON lines or Parquet file.", show_default=False)],
+    collection: options.Collection,
+    data: options.Data = None,
+    mapping: Annotated[
+        list[str] | None, typer.Option("--map", metavar="PART=COLUMN", help="Name a column, for example title=productDisplayName.")
+    ] = None,
+    encoding: Annotated[
+        str | None, typer.Option("--encoding", metavar="NAME", help="Text encoding of a CSV that is not UTF-8, such as cp1252.")
+    ] = None,
+    prune: Annotated[bool, typer.Option("--prune", help="Remove documents that the catalogue no longer lists.")] = False,
+    retry_failed: Annotated[
+        Path | None, typer.Option("--retry-failed", metavar="JOB", help="Take only the rows that an earlier job refused.")
+    ] = None,
+    json: options.Json = False,
+) -> None:
+    """Index a catalogue into a collection; run it again to update or to resume.
+
+    Unchanged rows cost nothing. Rows that cannot be taken are listed in an errors.csv, the rest goes in, and the exit code is 3.
+    """
+    columns = columns_of(mapping or [])
+    settings = options.settings_for(data)
+    from indexer.job import IndexRequest
+
+    request = IndexRequest(catalogue, repaired(collection), columns, encoding=encoding, prune=prune, retry_failed=retry_failed)
+    report = _run(settings, request, json=json)
+    if not json:
+        _show(report)
+    if report.exit_code:
+        raise typer.Exit(report.exit_code)
+
+
+def columns_of(mapping: Sequence[str]) -> dict[str, str]:
+    """Read `--map` options; a usage error when one is not PART=COLUMN or names a part twice."""
+    columns: dict[str, str] = {}
+    for entry in map(repaired, mapping):
+        part, separator, column = (piece.strip() for piece in entry.partition("="))
+        if not (separator and part and column):
+            raise usage_error(f"--map {entry!r}: write PART=COLUMN, for example --map title=productDisplayName")
+        if part in columns:
+            raise usage_error(f"--map names {part!r} twice: {columns[part]!r} and {column!r}")
+        columns[part] = column
+    return columns
+
+
+def _run(settings: "Settings", request: "IndexRequest", *, json: bool) -> "JobReport":
+    from engine import open_engine
+    from indexer.job import Progress, index_catalogue
+    from indexer.report import JobFailed
+
+    with open_engine(settings) as engine, meter(f"indexing {request.collection}", "rows") as bar:
+
+        def show(progress: Progress) -> None:
+            bar.show(progress.read, progress.total, f"{progress.refused} refused" if progress.refused else "")
+
+        try:
+            report = index_catalogue(engine, request, progress=show)
+        except JobFailed as error:
+            if json:
+                say_json(error.report.as_dict())
+            raise
+    if json:
+        say_json(report.as_dict())
+    return report
+
+
+def _show(report: "JobReport") -> None:
+    counts = ", ".join(f"{getattr(report, name)} {name}" for name in COUNTS if getattr(report, name) or name == "created")
+    rate = report.read / report.seconds if report.seconds else 0.0
+    say(f"{report.collection}: {report.read} rows in {report.seconds:.1f} s ({rate:.0f}/s): {counts}")
+    for line in report.notes:
+        note(line)
+    if report.errors is not None:
+        reasons = ", ".join(f"{count} {code}" for code, count in sorted(report.codes.items()))
+        note(f"what was refused or left out, with reasons: {report.errors} ({reasons})")

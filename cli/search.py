@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from engine.datatypes import SearchResult
 
 
-def search(  # noqa: PLR0913  one parameter per option
+def search(  # noqa: PLR0913, PLR0917  one parameter per option
     collection: options.Collection,
     words: Annotated[str | None, typer.Argument(metavar="[WORDS]", help="What to look for, in words.", show_default=False)] = None,
     image: Annotated[
@@ -29,10 +29,11 @@ def search(  # noqa: PLR0913  one parameter per option
     """Search a collection by words, by a picture, or by both together."""
     if words is None and image is None:
         raise usage_error('give words or a picture: semblance search -c NAME "red shoes", or --image FILE')
+    settings = options.settings_for(data)
     from engine import open_engine
     from engine.results import result_as_dict
 
-    with open_engine(options.settings_for(data)) as engine:
+    with open_engine(settings) as engine:
         result = engine.search(
             collection, None if words is None else repaired(words), image=image, k=k, where=where and repaired(where)
         )

