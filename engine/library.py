@@ -35,7 +35,7 @@ class Library:
         path = self._path(name)
         with self._lock:
             held = self._open.get(name)
-            if held is not None and (path / "collection.json").exists():
+            if held is not None and not held.dropped:
                 return held
             collection = Collection.open(path, settings=self._settings)
             if collection.fingerprint != self._encoder.fingerprint:

@@ -5,7 +5,7 @@ Every text and picture of a whole batch is looked up together and the misses enc
 
 import hashlib
 import unicodedata
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias, TypeVar, cast
 
@@ -18,6 +18,7 @@ from engine.encoders.images import squash
 from engine.errors import InvalidQuery, SemblanceError
 from engine.protocols import Encoder
 from engine.ranking import Kind, view_weights
+from engine.singleflight import SingleFlight
 
 Content = TypeVar("Content")
 _Encoded: TypeAlias = tuple[Iterator[Vector], Iterator[Vector]]
@@ -55,6 +56,7 @@ class QueryEncoder:
     def __init__(self, encoder: Encoder, cache: TieredCache) -> None:
         self._encoder = encoder
         self._cache = cache
+        self._flights: SingleFlight[bytes] = SingleFlight()
 
     def encode_texts(self, texts: Sequence[str]) -> Vectors:
         """Embed texts through the cache: unit rows in input order."""
@@ -98,12 +100,23 @@ class QueryEncoder:
         keys = [key(content) for content in contents]
         found = dict(zip(keys, self._cache.get_many(keys), strict=True))
         missing = {key: content for key, content in zip(keys, contents, strict=True) if found[key] is None}
+
         if missing:
-            fresh = {key: vector.tobytes() for key, vector in zip(missing, encode(list(missing.values())), strict=True)}
-            self._cache.set_many(fresh)
-            found |= fresh
+            values = self._flights.run_many(list(missing), lambda mine: self._encode_missing(mine, missing, encode))
+            found |= zip(missing, values, strict=True)
         rows = [np.frombuffer(cast(bytes, found[key]), np.float32) for key in keys]
         return np.stack(rows) if rows else np.zeros((0, DIMENSIONS), np.float32)
+
+    def _encode_missing(
+        self, keys: Sequence[bytes], contents: Mapping[bytes, Content], encode: Callable[[Sequence[Content]], Vectors]
+    ) -> list[bytes]:
+        # Whoever encoded a key since it was looked up has left it in memory.
+        fresh = {key: value for key, value in zip(keys, self._cache.memory.get_many(keys), strict=True) if value is not None}
+        todo = [key for key in keys if key not in fresh]
+        vectors = encode([contents[key] for key in todo]) if todo else []
+        encoded = {key: np.asarray(vector, np.float32).tobytes() for key, vector in zip(todo, vectors, strict=True)}
+        self._cache.set_many(encoded)
+        return [(fresh | encoded)[key] for key in keys]
 
 
 def _vector_of(reference: DocumentRef, collection: Collection) -> tuple[Vector, Kind]:

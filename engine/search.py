@@ -52,8 +52,9 @@ class SearchEngine:
         self.close()
 
     def close(self) -> None:
-        """Close every collection; the engine cannot be used afterwards."""
+        """Close every collection and the cache; the engine cannot be used afterwards."""
         self.library.close()
+        self._cache.close()
 
     # Collections
 
@@ -183,7 +184,7 @@ class SearchEngine:
             return None, "answer"
         scores = np.array([hit.score for hit in hits], np.float32)
         confidence = self._calibrator.probability(scores)
-        return confidence, self._calibrator.decide(confidence)
+        return confidence, self._calibrator.decide(confidence, filtered=query.where is not None)
 
 
 def _hit(candidate: Candidate, document: Document) -> Hit:
