@@ -113,7 +113,7 @@ class QueryEncoder:
         # Whoever encoded a key since it was looked up has left it in memory.
         fresh = {key: value for key, value in zip(keys, self._cache.memory.get_many(keys), strict=True) if value is not None}
         todo = [key for key in keys if key not in fresh]
-        vectors = encode([contents[key] for key in todo]) if todo else []
+        vectors = encode([contents[key] for key in todo]) if todo else ()
         encoded = {key: np.asarray(vector, np.float32).tobytes() for key, vector in zip(todo, vectors, strict=True)}
         self._cache.set_many(encoded)
         return [(fresh | encoded)[key] for key in keys]
@@ -134,7 +134,7 @@ def _combine(query: Query, parts: Sequence[tuple[Vector, Kind] | SemblanceError]
     if len(good) < len(parts):
         return next(part for part in parts if isinstance(part, SemblanceError))
     weights = [term.weight for term in query.terms]
-    vector = np.sum([weight * vector for weight, (vector, _) in zip(weights, good, strict=True)], axis=0, dtype=np.float32)
+    vector = np.asarray(weights, np.float32) @ np.stack([vector for vector, _ in good])
     norm = float(np.linalg.norm(vector))
     if norm < 1e-6:
         return InvalidQuery("the terms cancel each other out: change a weight")
