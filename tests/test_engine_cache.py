@@ -237,12 +237,18 @@ class TestRedis:
         redis_server.thaw()
         cache.close()
 
-    def test_a_server_that_drips_costs_one_timeout(self) -> None:
+    def test_a_server_that_drips_costs_one_timeout_and_is_hung_up_on(self) -> None:
+        hung_up = threading.Event()
+
         def serve(connection: socket.socket) -> None:
             assert connection.recv(4096)
-            for piece in (b"*1\r\n$900\r\n", *[b"x"] * 900):
-                connection.sendall(piece)
-                time.sleep(0.02)
+            try:
+                for piece in (b"*1\r\n$900\r\n", *[b"x"] * 900):
+                    connection.sendall(piece)
+                    time.sleep(0.02)
+            except OSError:
+                hung_up.set()
+                raise
 
         with tcp_server(serve) as url:
             cache = redis_cache(url, timeout_ms=150)
@@ -250,6 +256,7 @@ class TestRedis:
             assert cache.get_many([b"k"]) == [None]
             cache.set_many({b"k": b"v"})
             assert time.monotonic() - started < 0.15 + SLACK_S
+            assert hung_up.wait(5)
             cache.close()
 
     @pytest.mark.parametrize(
