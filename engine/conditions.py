@@ -5,21 +5,11 @@ How an expression is written, and what each comparison promises, stands in `engi
 """
 
 from dataclasses import dataclass
-from typing import Protocol, TypeAlias
+from typing import TypeAlias
 
 from pyroaring import BitMap
 
 from engine.index.attributes import Columns, Kind, Postings, Scalar, kind_of
-
-
-class _Documents(Protocol):
-    """What a filter is evaluated on: one part of the index."""
-
-    @property
-    def columns(self) -> Columns:
-        """The attributes of its documents."""
-
-    def __len__(self) -> int: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,14 +20,14 @@ class Compare:
     operator: str
     value: Scalar
 
-    def admit(self, part: _Documents) -> BitMap:
-        """Find the documents of `part` for which this holds."""
+    def admit(self, columns: Columns) -> BitMap:
+        """Find the documents for which this holds."""
         if self.operator == "!=":
-            return _any_value(part, self.name) - _equal(part, self.name, self.value)
+            return _any_value(columns, self.name) - _equal(columns, self.name, self.value)
         if self.operator == "=":
-            return _equal(part, self.name, self.value)
+            return _equal(columns, self.name, self.value)
         found = BitMap()
-        for postings in _comparable(part, self.name, self.value):
+        for postings in _comparable(columns, self.name, self.value):
             found |= postings.compare(self.operator, self.value)
         return found
 
@@ -50,10 +40,10 @@ class Member:
     values: tuple[Scalar, ...]
     admitted: bool
 
-    def admit(self, part: _Documents) -> BitMap:
-        """Find the documents of `part` for which this holds."""
-        found = BitMap().union(*(_equal(part, self.name, value) for value in self.values))
-        return found if self.admitted else _any_value(part, self.name) - found
+    def admit(self, columns: Columns) -> BitMap:
+        """Find the documents for which this holds."""
+        found = BitMap().union(*(_equal(columns, self.name, value) for value in self.values))
+        return found if self.admitted else _any_value(columns, self.name) - found
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,16 +54,16 @@ class Contains:
     value: Scalar
     admitted: bool
 
-    def admit(self, part: _Documents) -> BitMap:
-        """Find the documents of `part` for which this holds."""
+    def admit(self, columns: Columns) -> BitMap:
+        """Find the documents for which this holds."""
         found = BitMap()
         if isinstance(self.value, str):
-            column = part.columns.get(self.name)
+            column = columns.get(self.name)
             if "item" in column:
                 found |= column["item"].equal(self.value)
             if "text" in column:
                 found |= column["text"].containing(self.value)
-        return found if self.admitted else _any_value(part, self.name) - found
+        return found if self.admitted else _any_value(columns, self.name) - found
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,9 +72,9 @@ class Exists:
 
     name: str
 
-    def admit(self, part: _Documents) -> BitMap:
-        """Find the documents of `part` for which this holds."""
-        return _any_value(part, self.name)
+    def admit(self, columns: Columns) -> BitMap:
+        """Find the documents for which this holds."""
+        return _any_value(columns, self.name)
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,9 +83,9 @@ class Not:
 
     child: "Filter"
 
-    def admit(self, part: _Documents) -> BitMap:
-        """Find the documents of `part` for which this holds."""
-        return BitMap(range(len(part))) - self.child.admit(part)
+    def admit(self, columns: Columns) -> BitMap:
+        """Find the documents for which this holds."""
+        return columns.everything() - self.child.admit(columns)
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,13 +94,13 @@ class All:
 
     children: tuple["Filter", ...]
 
-    def admit(self, part: _Documents) -> BitMap:
-        """Find the documents of `part` for which this holds."""
-        found = self.children[0].admit(part)
+    def admit(self, columns: Columns) -> BitMap:
+        """Find the documents for which this holds."""
+        found = self.children[0].admit(columns)
         for child in self.children[1:]:
             if not found:
                 break
-            found &= child.admit(part)
+            found &= child.admit(columns)
         return found
 
 
@@ -120,28 +110,28 @@ class Any:
 
     children: tuple["Filter", ...]
 
-    def admit(self, part: _Documents) -> BitMap:
-        """Find the documents of `part` for which this holds."""
-        return BitMap().union(*(child.admit(part) for child in self.children))
+    def admit(self, columns: Columns) -> BitMap:
+        """Find the documents for which this holds."""
+        return BitMap().union(*(child.admit(columns) for child in self.children))
 
 
 Filter: TypeAlias = Compare | Member | Contains | Exists | Not | All | Any
 
 
-def _comparable(part: _Documents, name: str, value: Scalar) -> list[Postings]:
+def _comparable(columns: Columns, name: str, value: Scalar) -> list[Postings]:
     kind = kind_of(value)
     kinds: tuple[Kind, ...] = ("int", "float") if kind in {"int", "float"} else (kind,)
-    column = part.columns.get(name)
+    column = columns.get(name)
     return [column[kind] for kind in kinds if kind in column]
 
 
-def _equal(part: _Documents, name: str, value: Scalar) -> BitMap:
-    found = BitMap().union(*(postings.equal(value) for postings in _comparable(part, name, value)))
-    column = part.columns.get(name)
+def _equal(columns: Columns, name: str, value: Scalar) -> BitMap:
+    found = BitMap().union(*(postings.equal(value) for postings in _comparable(columns, name, value)))
+    column = columns.get(name)
     if isinstance(value, str) and "item" in column:
         found |= column["item"].equal(value)
     return found
 
 
-def _any_value(part: _Documents, name: str) -> BitMap:
-    return BitMap().union(*(postings.everything() for postings in part.columns.get(name).values()))
+def _any_value(columns: Columns, name: str) -> BitMap:
+    return BitMap().union(*(postings.everything() for postings in columns.get(name).values()))

@@ -6,6 +6,8 @@ here, by following the `changes` table.
 """
 
 import hashlib
+import json
+import os
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -15,12 +17,12 @@ import orjson
 
 from engine.database import Database, rows_in
 from engine.datatypes import DIMENSIONS, Attributes, AttributeValue, Document, Embedding, EncodedDocument, Vector
-from engine.errors import DocumentNotFound, InvalidDocument, InvalidInput, KeyCollision
+from engine.errors import CollectionCorrupt, DocumentNotFound, InvalidDocument, InvalidInput, KeyCollision
 
 SCHEMA = """
 CREATE TABLE documents (key INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, title TEXT NOT NULL, description TEXT NOT NULL,
     images BLOB NOT NULL, attributes BLOB NOT NULL, digest BLOB NOT NULL);
-CREATE TABLE embeddings (key INTEGER NOT NULL, view TEXT NOT NULL, ordinal INTEGER NOT NULL, content BLOB NOT NULL, location TEXT,
+CREATE TABLE embeddings (key INTEGER NOT NULL, view TEXT NOT NULL, ordinal INTEGER NOT NULL, content BLOB NOT NULL, location BLOB,
     PRIMARY KEY (key, view, ordinal)) WITHOUT ROWID;
 CREATE INDEX embeddings_content ON embeddings (content);
 CREATE TABLE vectors (content BLOB NOT NULL UNIQUE, vector BLOB NOT NULL);
@@ -28,6 +30,7 @@ CREATE TABLE changes (seq INTEGER PRIMARY KEY AUTOINCREMENT, key INTEGER NOT NUL
 CREATE TABLE orphans (content BLOB PRIMARY KEY) WITHOUT ROWID;
 CREATE TABLE marks (name TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
 """
+VECTOR_BYTES = 2 * DIMENSIONS
 _COLUMNS = "id, title, description, images, attributes"
 
 
@@ -168,7 +171,7 @@ class DocumentStore:
                 "WHERE e.key = ? ORDER BY e.view, e.ordinal",
                 (key,),
             ).fetchall()
-        return tuple(Embedding(view, content, _unpacked(vector), location) for view, content, vector, location in rows)
+        return tuple(Embedding(view, content, _unpacked(vector), at and os.fsdecode(at)) for view, content, vector, at in rows)
 
 
 def version_of(connection: sqlite3.Connection) -> int:
@@ -179,12 +182,18 @@ def version_of(connection: sqlite3.Connection) -> int:
 
 def attributes_of(data: bytes) -> dict[str, AttributeValue]:
     """Read attributes back from their stored form."""
-    return {name: tuple(value) if isinstance(value, list) else value for name, value in orjson.loads(data).items()}
+    try:
+        return {name: tuple(value) if isinstance(value, list) else value for name, value in orjson.loads(data).items()}
+    except orjson.JSONDecodeError as error:
+        raise CollectionCorrupt(f"stored attributes are damaged ({error}): restore the collection from a backup") from error
 
 
 def _document(row: Sequence[str | bytes]) -> Document:
     id, title, description, images, attributes = row
-    return Document(str(id), str(title), str(description), tuple(orjson.loads(images)), attributes_of(bytes(attributes)))  # type: ignore[arg-type]
+    try:
+        return Document(str(id), str(title), str(description), tuple(json.loads(images)), attributes_of(bytes(attributes)))  # type: ignore[arg-type]
+    except (InvalidDocument, ValueError, TypeError) as error:
+        raise CollectionCorrupt(f"the stored document {id!r} is damaged ({error}): restore the collection from a backup") from error
 
 
 def _row(encoded: EncodedDocument) -> tuple[int, str, str, str, bytes, bytes, bytes]:
@@ -195,20 +204,21 @@ def _row(encoded: EncodedDocument) -> tuple[int, str, str, str, bytes, bytes, by
         document.id,
         document.title,
         document.description,
-        orjson.dumps(list(document.images)),
+        json.dumps(document.images).encode(),  # unlike orjson it keeps file names that are not UTF-8
         attributes,
         encoded.digest,
     )
 
 
 def _stored_attributes(attributes: Attributes) -> bytes:
-    return orjson.dumps({name: list(value) if isinstance(value, tuple) else value for name, value in attributes.items()})
+    return orjson.dumps(dict(attributes), option=orjson.OPT_SERIALIZE_NUMPY)
 
 
-def _embedding_rows(latest: Mapping[int, EncodedDocument]) -> Iterator[tuple[int, str, int, bytes, str | None]]:
+def _embedding_rows(latest: Mapping[int, EncodedDocument]) -> Iterator[tuple[int, str, int, bytes, bytes | None]]:
     for key, encoded in latest.items():
         for ordinal, embedding in enumerate(encoded.embeddings):
-            yield key, embedding.view, ordinal, embedding.content, embedding.location
+            location = None if embedding.location is None else os.fsencode(embedding.location)
+            yield key, embedding.view, ordinal, embedding.content, location
 
 
 def _packed(embedding: Embedding, id: str) -> bytes:
@@ -222,6 +232,10 @@ def _packed(embedding: Embedding, id: str) -> bytes:
 
 
 def _unpacked(vector: bytes) -> Vector:
+    if len(vector) != VECTOR_BYTES:
+        raise CollectionCorrupt(
+            f"a stored vector has {len(vector)} bytes, not {VECTOR_BYTES}: restore the collection from a backup"
+        )
     return np.frombuffer(vector, np.float16).astype(np.float32)
 
 

@@ -29,10 +29,10 @@ def make_folder(path: Path, *, fingerprint: str, encoder: str, busy_timeout_ms: 
     """Make an empty collection; raises `CollectionExists`, or `StorageError` when the folder holds something else."""
     created = datetime.now(UTC).isoformat(timespec="seconds")
     about = {"format": FORMAT, "identity": uuid4().hex, "encoder": encoder, "fingerprint": fingerprint, "created": created}
+    fresh = path.with_name(f".{path.name}.{uuid4().hex}.new")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         _clear_place(path)
-        fresh = path.with_name(f".{path.name}.{uuid4().hex}.new")
         fresh.mkdir()
         DocumentStore.create(fresh / DATABASE, busy_timeout_ms=busy_timeout_ms).close()
         (fresh / ABOUT).write_bytes(orjson.dumps(about, option=orjson.OPT_INDENT_2))
@@ -44,6 +44,8 @@ def make_folder(path: Path, *, fingerprint: str, encoder: str, busy_timeout_ms: 
         if (path / ABOUT).exists():
             raise _exists(path) from error
         raise StorageError(f"collection {path} cannot be created: {error}") from error
+    finally:
+        shutil.rmtree(fresh, ignore_errors=True)  # there only when it did not work
 
 
 def read_about(path: Path) -> Mapping[str, object]:

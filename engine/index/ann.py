@@ -38,9 +38,7 @@ def to_float32(vectors: np.ndarray) -> np.ndarray:
         return vectors.astype(np.float32, copy=False)
     if len(vectors) < 32:
         return vectors.astype(np.float32)
-    require_faiss().omp_set_num_threads(
-        1
-    )  # a few milliseconds of work: threads would wait on one another when the processor is busy
+    require_faiss().omp_set_num_threads(1)  # a few milliseconds: more threads would wait on one another on a busy processor
     decoded: np.ndarray = _half_codec().sa_decode(np.ascontiguousarray(vectors).view(np.uint8))
     return decoded
 

@@ -12,7 +12,7 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 import orjson
@@ -102,18 +102,18 @@ Column: TypeAlias = Mapping[Kind, Postings]
 
 
 class Columns:
-    """The columns of one part, by attribute name; immutable."""
+    """The columns of one part of `total` documents, by attribute name; immutable."""
 
-    def __init__(self, columns: Mapping[str, Column]) -> None:
-        self._columns = columns
+    def __init__(self, columns: Mapping[str, Column], total: int) -> None:
+        self._columns, self._total = columns, total
+
+    def everything(self) -> BitMap:
+        """Find every document, whatever it has."""
+        return BitMap(range(self._total))
 
     def get(self, name: str) -> Column:
         """Look a column up; empty when no document has the attribute."""
         return self._columns.get(name, {})
-
-    def names(self) -> list[str]:
-        """List the attributes that some document has."""
-        return sorted(self._columns)
 
     def save(self, folder: Path) -> list[str]:
         """Write `attributes.json` (what lies where) and `attributes.bin`; returns the file names."""
@@ -132,7 +132,7 @@ class Columns:
                         places[name][kind].append([file.tell(), len(values_array), values_array.dtype.str])
                         file.write(np.ascontiguousarray(values_array).tobytes())
             file.write(bytes(8))  # an empty file cannot be mapped
-        (folder / "attributes.json").write_bytes(orjson.dumps(places))
+        (folder / "attributes.json").write_bytes(orjson.dumps({"total": self._total, "columns": places}))
         return ["attributes.json", "attributes.bin"]
 
     @classmethod
@@ -140,45 +140,45 @@ class Columns:
         """Map what `save` wrote; values are read when a filter asks for them."""
         with (folder / "attributes.bin").open("rb") as file:
             data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-        places = orjson.loads((folder / "attributes.json").read_bytes())
-        return cls(
-            {name: {kind: _mapped(data, kind, arrays) for kind, arrays in column.items()} for name, column in places.items()}
-        )
+        about = orjson.loads((folder / "attributes.json").read_bytes())
+        places = about["columns"]
+        columns = {name: {kind: _mapped(data, kind, arrays) for kind, arrays in column.items()} for name, column in places.items()}
+        return cls(columns, about["total"])
 
 
 class ColumnsBuilder:
-    """Collects documents one by one, in ascending number, and gives their columns."""
+    """Collects documents one by one, in the order of their numbers, and gives their columns."""
 
     def __init__(self) -> None:
         self._found: dict[str, dict[Kind, dict[Scalar, array[int]]]] = {}
+        self._total = 0
 
-    def add(self, document: int, id: str, title: str, attributes: Attributes) -> None:
-        """Note a document; `id` and `title` are columns too and win over attributes of those names."""
+    def add(self, id: str, title: str, attributes: Attributes) -> None:
+        """Note the next document; `id` and `title` are columns too and win over attributes of those names."""
         for name, value in attributes.items():
             if name not in {"id", "title"}:
-                self._note(name, value, document)
-        self._note("id", id, document)
-        self._note("title", title, document)
+                self._note(name, value)
+        self._note("id", id)
+        self._note("title", title)
+        self._total += 1
 
     def build(self) -> Columns:
         """Sort and pack what was noted."""
-        return Columns(
-            {
-                name: {kind: _pack(kind, self._found[name][kind]) for kind in KINDS if kind in self._found[name]}
-                for name in self._found
-            }
-        )
+        columns = {
+            name: {kind: _pack(kind, column[kind]) for kind in KINDS if kind in column} for name, column in self._found.items()
+        }
+        return Columns(columns, self._total)
 
-    def _note(self, name: str, value: AttributeValue, document: int) -> None:
+    def _note(self, name: str, value: AttributeValue) -> None:
         if value == ():
             return
         kinds = self._found.setdefault(name, {})
         if isinstance(value, tuple):
             items = kinds.setdefault("item", {})
             for item in set(value):
-                items.setdefault(item, array("I")).append(document)
+                items.setdefault(item, array("I")).append(self._total)
         else:
-            kinds.setdefault(kind_of(value), {}).setdefault(value, array("I")).append(document)
+            kinds.setdefault(kind_of(value), {}).setdefault(value, array("I")).append(self._total)
 
 
 def kind_of(value: Scalar) -> Kind:
@@ -211,7 +211,7 @@ def _pack(kind: Kind, found: Mapping[Scalar, "array[int]"]) -> Postings:
     return Postings(values, offsets, documents)
 
 
-def _mapped(data: mmap.mmap, kind: Kind, arrays: Sequence[tuple[int, int, str]]) -> Postings:
+def _mapped(data: mmap.mmap, kind: Kind, arrays: Sequence[Sequence[Any]]) -> Postings:
     offsets, documents, *values = (np.frombuffer(data, np.dtype(type), count, start) for start, count, type in arrays)
     return Postings(Texts(*values) if kind in {"text", "item"} else values[0], offsets, documents)
 

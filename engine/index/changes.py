@@ -10,7 +10,8 @@ from typing import Any
 
 from engine.database import Database, chunks, rows_in
 from engine.datatypes import Attributes
-from engine.documents import attributes_of, version_of
+from engine.documents import VECTOR_BYTES, attributes_of, version_of
+from engine.errors import CollectionCorrupt
 
 _DOCUMENTS = "SELECT key, id, title, attributes FROM documents"
 # CROSS keeps SQLite from starting at `vectors`: read by key, the rows come in order and need no sorting.
@@ -104,6 +105,8 @@ def _joined(documents: Iterator[Any], vectors: Iterator[Any]) -> Iterator[Record
     for key, id, title, attributes in documents:
         own = []
         while pending is not None and pending[0] <= key:
+            if len(pending[2]) != VECTOR_BYTES:
+                raise CollectionCorrupt(f"a vector of document {id!r} is damaged: restore the collection from a backup")
             if pending[0] == key:
                 own.append((pending[1], pending[2]))
             pending = next(vectors, None)

@@ -92,10 +92,18 @@ class Segments:
         sync(finished.parent)
         self._put_in_force(number, digest)
         self._clean({number, previous[0]} if previous else {number})
-        trim(self._database, previous[1] if previous else 0)
-        removed = sweep(self._database)
-        logger.info("segment %d of %s is in force at version %d, %d unused vectors removed", number, self._folder, version, removed)
+        logger.info("segment %d of %s is in force at version %d", number, self._folder, version)
+        self._tidy(previous[1] if previous else 0)
         return Segment.open(finished, digest, threads=self._threads)
+
+    def _tidy(self, forgotten: int) -> None:
+        try:
+            trim(self._database, forgotten)
+            removed = sweep(self._database)
+        except StorageError as error:  # the segment is in force all the same, and the next compaction tidies up
+            logger.warning("the database of %s was not tidied up: %s", self._folder, error)
+        else:
+            logger.info("%d unused vectors of %s were removed", removed, self._folder)
 
     def _put_in_force(self, number: int, digest: str) -> None:
         fresh = self._folder / "CURRENT.new"
@@ -152,7 +160,7 @@ def write_segment(folder: Path, connection: sqlite3.Connection, *, threads: int)
     try:
         for number, record in enumerate(all_records(connection)):
             keys.append(record.key)
-            columns.add(number, record.id, record.title, record.attributes)
+            columns.add(record.id, record.title, record.attributes)
             for view, vector in record.vectors:
                 writers[view].add(number, vector)  # type: ignore[index]
     finally:

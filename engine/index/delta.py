@@ -52,8 +52,8 @@ class Delta:
     def columns(self) -> Columns:
         """The attributes, sorted when the first filter asks for them."""
         builder = ColumnsBuilder()
-        for number, (id, title, attributes) in enumerate(self._described):
-            builder.add(number, id, title, attributes)
+        for id, title, attributes in self._described:
+            builder.add(id, title, attributes)
         return builder.build()
 
 

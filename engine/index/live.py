@@ -20,6 +20,7 @@ from engine.index.snapshot import Snapshot
 
 logger = logging.getLogger(__name__)
 COMPACT_ROWS = 20_000  # so many pending documents are scanned in 1 ms; with fewer a new segment would not be felt
+CLOSE_ROWS = 2_000  # so many are read back in 0.1 s by the next process
 COMPACT_SHARE = 0.1
 RETRY_S = 60.0
 
@@ -32,7 +33,7 @@ class LiveIndex:
         self._segments = Segments(folder, store.database, threads=threads)
         self._refresh_lock, self._background_lock = threading.Lock(), threading.Lock()
         self._background: threading.Thread | None = None
-        self._retry_at = 0.0
+        self._retry_at, self._wrote = 0.0, False
         self._stamp = self._segments.stamp()
         self._snapshot = Snapshot.of(self._open_segment())
         if self._snapshot.segment is not None and self._snapshot.segment.unverified:
@@ -59,34 +60,39 @@ class LiveIndex:
             self._adopt(segment)
 
     def compact_if_due(self) -> None:
-        """Start a compaction in the background when the log has grown long. Never raises: the write before it is done."""
+        """Start a compaction in the background when a write has made the log long. Never raises: the write is done."""
+        self._wrote = True
         try:
-            if time.monotonic() >= self._retry_at and self._is_due():
+            if self._is_due(COMPACT_ROWS):
                 self._start(self._compact_in_background)
-        except StorageError as error:
+        except SemblanceError as error:
             logger.warning("collection %r was not compacted: %s", self._name, error)
 
     def close(self) -> None:
-        """Wait for the background thread."""
+        """Wait for the background thread; after writing, leave a segment that the next one to open needs not make."""
         with self._background_lock:
             running = self._background
         if running is not None:
             running.join()
+        try:
+            if self._wrote and self._is_due(CLOSE_ROWS):
+                self._compact_in_background()
+        except SemblanceError as error:
+            logger.warning("collection %r was not compacted: %s", self._name, error)
 
-    def _is_due(self) -> bool:
+    def _is_due(self, rows: int) -> bool:
         segment = self._snapshot.segment
         position, size = (segment.version, len(segment)) if segment else (0, 0)
-        return self._store.version() - position > max(COMPACT_ROWS, COMPACT_SHARE * size)
+        pending = self._store.version() - position
+        return pending > max(rows, COMPACT_SHARE * size) and time.monotonic() >= self._retry_at
 
     def _caught_up(self, snapshot: Snapshot) -> Snapshot:
-        if snapshot.segment is None and snapshot.version == 0:
-            return snapshot.advanced(everything(self._database))
-        changes = changes_since(self._database, snapshot.version)
-        if changes is None:  # the log was trimmed past us: start from the segment in force
-            fresh = Snapshot.of(self._open_segment())
-            changes = everything(self._database) if fresh.segment is None else changes_since(self._database, fresh.version)
-            return fresh if changes is None else fresh.advanced(changes)
-        return snapshot.advanced(changes) if changes.version != snapshot.version else snapshot
+        while True:
+            from_nothing = snapshot.segment is None and snapshot.version == 0
+            changes = everything(self._database) if from_nothing else changes_since(self._database, snapshot.version)
+            if changes is not None:
+                return snapshot.advanced(changes) if changes.version != snapshot.version else snapshot
+            snapshot = Snapshot.of(self._open_segment())  # the log was trimmed past us: start from the segment in force
 
     def _adopt_published(self) -> None:
         stamp = self._segments.stamp()

@@ -15,6 +15,8 @@ def check_vectors(vectors: Vectors) -> None:
     """Refuse query vectors of another dimension before any library trips over them."""
     if vectors.ndim != 2 or vectors.shape[1] != DIMENSIONS:
         raise InvalidQuery(f"query vectors have shape {vectors.shape}: they must be [q, {DIMENSIONS}]")
+    if not np.isfinite(vectors).all():
+        raise InvalidQuery("a query vector has a number that is not finite: encode the query again")
 
 
 def contenders(scores: Float32[np.ndarray, " n"], k: int) -> np.ndarray:

@@ -86,7 +86,7 @@ def _scan(selection: Selection, vectors: Vectors, weights: Weights, k: int) -> l
 
 
 def _scored(part: Segment | Delta, vector: Vector, weights: Float32[np.ndarray, "2"], documents: np.ndarray) -> list[Candidate]:
-    cosines = [part.rows(view).rescore(vector, documents) for view in VIEWS]
+    cosines = [np.clip(part.rows(view).rescore(vector, documents), -1.0, 1.0) for view in VIEWS]  # fp16 rounds past 1
     scores = fuse(cosines[0], cosines[1], weights)
     return [
         Candidate(int(key), float(score), _cosine(image), _cosine(title))

@@ -9,7 +9,7 @@ from functools import cached_property
 import numpy as np
 from jaxtyping import Float32
 
-from engine.datatypes import DIMENSIONS, Vector, Vectors
+from engine.datatypes import DIMENSIONS, Vector
 from engine.index.ann import to_float32
 
 BLOCK = 16_384
@@ -36,7 +36,7 @@ class Rows:
         skipped = np.cumsum(counts) - counts
         return np.repeat(first - skipped, counts) + np.arange(counts.sum()), counts
 
-    def scan(self, queries: Vectors, documents: np.ndarray | None) -> Float32[np.ndarray, "q n"]:
+    def scan(self, queries: Float32[np.ndarray, "q 256"], documents: np.ndarray | None) -> Float32[np.ndarray, "q n"]:
         """Score `documents` (ascending; None: all) against every query, fast; NaN where a document has no row.
 
         Equal vectors may differ here in the last bits, by where they lie in a block: `rescore` settles the order.
@@ -52,7 +52,7 @@ class Rows:
         """Score a few `documents` (ascending) so that equal vectors give equal scores, bit for bit; NaN without a row."""
         rows, counts = self.of(documents)
         scores = np.einsum("nd,d->n", self._widened(rows), query)
-        best: np.ndarray = _best(np.clip(scores, -1.0, 1.0)[None], counts)[0]
+        best: np.ndarray = _best(scores[None], counts)[0]
         return best
 
     def mask_of(self, documents: np.ndarray) -> np.ndarray:
@@ -78,7 +78,7 @@ class Rows:
         return to_float32(self.vectors[rows])
 
 
-def _multiply(queries: Vectors, vectors: np.ndarray, scores: Float32[np.ndarray, "q r"]) -> None:
+def _multiply(queries: Float32[np.ndarray, "q 256"], vectors: np.ndarray, scores: Float32[np.ndarray, "q r"]) -> None:
     if len(queries) > EINSUM_QUERIES:
         np.matmul(queries, vectors.T, out=scores)
         return

@@ -43,7 +43,7 @@ class Segment:
 
     def __init__(self, folder: Path, *, version: int, threads: int) -> None:
         self.folder, self.version = folder, version
-        self.keys: np.ndarray = np.load(folder / "keys.npy", mmap_mode="r")
+        self.keys = _mapped(folder / "keys.npy")
         self.columns = Columns.open(folder)
         self._views = {view: _mapped_rows(folder, view, len(self.keys)) for view in VIEWS}
         self._indexes = {view: AnnIndex.open(folder / f"{view}.faiss", threads=threads) for view in VIEWS if len(self._views[view])}
@@ -127,12 +127,13 @@ def nearest_documents(rows: Rows, index: AnnIndex, vectors: Vectors, k: int, all
 
 
 def _distinct(rows: Rows, scores: np.ndarray, found: np.ndarray, k: int, available: int) -> np.ndarray | None:
-    documents = np.unique(rows.documents[found[found >= 0]])
+    documents, first = np.unique(rows.documents[found[found >= 0]], return_index=True)
     if len(found) == available and found[-1] >= 0:
         return documents
-    if found[-1] < 0 or len(documents) < k or scores[-1] >= scores[min(k, len(scores)) - 1] - EDGE:
+    if found[-1] < 0 or len(documents) < k:
         return None
-    return documents
+    last_wanted = np.sort(first)[k - 1]
+    return documents if scores[-1] < scores[last_wanted] - EDGE else None
 
 
 def write_manifest(folder: Path, version: int) -> str:
@@ -164,8 +165,12 @@ def sync(path: Path) -> None:
 
 
 def _mapped_rows(folder: Path, view: View, total: int) -> Rows:
-    documents = np.load(folder / f"{view}.documents.npy", mmap_mode="r")
-    return Rows(documents, np.load(folder / f"{view}.vectors.npy", mmap_mode="r"), total)
+    return Rows(_mapped(folder / f"{view}.documents.npy"), _mapped(folder / f"{view}.vectors.npy"), total)
+
+
+def _mapped(path: Path) -> np.ndarray:
+    mapped: np.ndarray = np.load(path, mmap_mode="r").view(np.ndarray)  # `memmap` itself makes every slice slower
+    return mapped
 
 
 def _read_manifest(folder: Path, digest: str) -> Mapping[str, Any]:

@@ -27,7 +27,8 @@ class Selection:
     """The documents of one part that may be answered. `bitmap` None admits all of them."""
 
     def __init__(self, part: Segment | Delta, bitmap: BitMap | None) -> None:
-        self.part, self._bitmap = part, bitmap
+        self.part = part
+        self._bitmap = None if bitmap is None or len(bitmap) == len(part) else bitmap
         self._rows: dict[View, RowSet | None] = {}
 
     def __len__(self) -> int:
@@ -75,13 +76,6 @@ class Snapshot:
     def __len__(self) -> int:
         return sum(map(len, self.parts)) - sum(map(len, self.dead))
 
-    @property
-    def pending(self) -> int:
-        """Count the documents that a new segment would take in or leave out."""
-        return sum(len(part) for part in self.parts if part is not self.segment) + sum(
-            len(gone) for part, gone in zip(self.parts, self.dead, strict=True) if part is self.segment
-        )
-
     def select(self, where: str | None) -> tuple[Selection, ...]:
         """Find the documents a filter expression admits, exactly, part by part; raises `InvalidFilter`."""
         found = self._selections.get(where)
@@ -101,7 +95,7 @@ class Snapshot:
         selections = []
         for part, dead in zip(self.parts, self.dead, strict=True):
             if condition is not None:
-                selections.append(Selection(part, condition.admit(part) - dead))
+                selections.append(Selection(part, condition.admit(part.columns) - dead))
             else:
                 selections.append(Selection(part, BitMap(range(len(part))) - dead if dead else None))
         return tuple(selections)
