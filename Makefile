@@ -15,9 +15,9 @@ ARGS     ?=
 PYTHON   ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; do $$p -c '$(NEW_ENOUGH)' 2>/dev/null && echo $$p && break; done)
 
 NEW_ENOUGH := import sys; sys.exit(sys.version_info < (3, 11))
-PIP        := -m pip install --quiet --disable-pip-version-check --no-input
+COMMA      := ,
 DEV        := $(DEV_VENV)/bin/python
-SEMBLANCE  := $(VENV)/bin/semblance
+SEMBLANCE  := $(VENV)/bin/python -m cli
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test check bench soak docs clean
@@ -25,27 +25,38 @@ SEMBLANCE  := $(VENV)/bin/semblance
 help: ## list the targets
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1@/' | column -t -s@ 2>/dev/null || grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST)
 
-# --- virtual environments: made anew when missing or broken, brought up to date when pyproject.toml changes -----------
+# --- virtual environments: made anew when missing, broken or moved, brought up to date when pyproject.toml changes ------
+
+# A stamp holds the folder it was made for; one that is not true any more is removed before make looks at it.
+define still_true
+$(shell test "$$(cat '$(1)/.installed' 2>/dev/null)" = '$(CURDIR)' && '$(1)/bin/python' -c '' 2>/dev/null || rm -f '$(1)/.installed')
+endef
+$(call still_true,$(VENV))
+$(call still_true,$(DEV_VENV))
 
 define make_venv
 	@test -n "$(PYTHON)" && $(PYTHON) -c '$(NEW_ENOUGH)' 2>/dev/null || { \
-	  echo "Semblance needs Python 3.11 or newer, and found $$(python3 --version 2>&1). Install one, or name it: make $@ PYTHON=python3.12" >&2; exit 1; }
+	  echo "Semblance needs Python 3.11 or newer$(if $(PYTHON),$(COMMA) and $(PYTHON) is not): install one, or name it: make $(MAKECMDGOALS) PYTHON=python3.12" >&2; exit 1; }
 	@$(1)/bin/python -m pip --version >/dev/null 2>&1 || { \
 	  echo "Making the virtual environment $(1) with $$($(PYTHON) --version)"; \
 	  $(PYTHON) -m venv --clear $(1) || { echo "$(PYTHON) cannot make virtual environments: on Debian and Ubuntu, apt-get install python3-venv" >&2; exit 1; }; }
 endef
 
+define install
+	@$(1)/bin/python -m pip install --quiet --disable-pip-version-check --no-input -e '.[$(2)]' || { \
+	  echo "pip could not install Semblance into $(1): its own words are above" >&2; exit 1; }
+	@echo '$(CURDIR)' > $(1)/.installed
+endef
+
 $(VENV)/.installed: pyproject.toml
 	$(call make_venv,$(VENV))
 	@echo "Installing Semblance and what it needs into $(VENV) (once; some 250 MB to fetch)"
-	@$(VENV)/bin/python $(PIP) -e '.[cpu]'
-	@touch $@
+	$(call install,$(VENV),cpu)
 
 $(DEV_VENV)/.installed: pyproject.toml
 	$(call make_venv,$(DEV_VENV))
 	@echo "Installing Semblance with torch and the test tools into $(DEV_VENV) (once; this takes some minutes)"
-	@$(DEV) $(PIP) -e '.[cpu,models,train,dev]'
-	@touch $@
+	$(call install,$(DEV_VENV),cpu$(COMMA)models$(COMMA)train$(COMMA)dev)
 
 # --- the two commands --------------------------------------------------------------------------------------------------
 

@@ -47,9 +47,10 @@ def examine(data: "options.Data") -> "list[Finding]":
 
 def _show(found: "list[Finding]", *, healthy: bool) -> None:
     console = Console(highlight=False, soft_wrap=True)
+    width = max(len(finding.name) for finding in found)
     for finding in found:
         mark, style = MARKS[finding.status]
-        console.print(Text(mark, style=style), Text(f"{finding.name:<14}"), Text(clean(finding.detail)))
+        console.print(Text(mark, style=style), Text(f"{finding.name:<{width}}"), Text(clean(finding.detail)))
         if finding.remedy:
-            console.print(Text(f"{'':17} -> {finding.remedy}", style="dim"))
+            console.print(Text(f"{'':{width + 3}} -> {finding.remedy}", style="dim"))
     console.print("all is well" if healthy else "something is broken: see the lines marked !!")

@@ -20,7 +20,12 @@ COUNTS = ("created", "updated", "unchanged", "refused", "pruned")
 
 
 def index(  # noqa: PLR0913, PLR0917  one parameter per option
-    catalogue: Annotated[Path, typer.Argument(metavar="CATALOG", help="A CSV, JSON lines or Parquet file.", show_default=False)],
+    catalogue: Annotated[
+        Path,
+        typer.Argument(
+            metavar="CATALOG", help="A CSV, JSON, JSON lines or Parquet file, or a folder of pictures.", show_default=False
+        ),
+    ],
     collection: options.Collection,
     data: options.Data = None,
     mapping: Annotated[

@@ -16,8 +16,8 @@ from engine.config import Settings
 from engine.datatypes import MAX_TEXT_LENGTH, Image
 from engine.encoders.images import decode, read_bytes
 from engine.errors import InvalidInput, SemblanceError
+from indexer.folder import SUFFIXES
 
-PICTURE_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif"}
 LONGEST_LINE = 4 * MAX_TEXT_LENGTH + 2
 BATCHES_AHEAD = 2
 
@@ -108,10 +108,10 @@ def _ahead(
 
 
 def _pictures_below(folder: Path) -> list[Path]:
-    found = sorted(path for path in folder.rglob("*") if path.suffix.lower() in PICTURE_SUFFIXES and path.is_file())
+    found = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
     visible = [path for path in found if not any(part.startswith(".") for part in path.relative_to(folder).parts)]
     if not visible:
-        raise InvalidInput(f"there is no picture below {folder}: expected {', '.join(sorted(PICTURE_SUFFIXES))}")
+        raise InvalidInput(f"there is no picture below {folder}: expected {', '.join(sorted(SUFFIXES))}")
     return visible
 
 

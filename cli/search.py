@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 def search(  # noqa: PLR0913, PLR0917  one parameter per option
     collection: options.Collection,
-    words: Annotated[str | None, typer.Argument(metavar="[WORDS]", help="What to look for, in words.", show_default=False)] = None,
+    words: Annotated[str | None, typer.Argument(metavar="WORDS", help="What to look for, in words.", show_default=False)] = None,
     image: Annotated[
         Path | None, typer.Option("--image", "-i", metavar="FILE", help="A picture to look for, alone or together with words.")
     ] = None,

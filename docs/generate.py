@@ -18,6 +18,7 @@ from api.errors import STATUSES  # noqa: E402
 from cli.main import app  # noqa: E402
 from engine import errors  # noqa: E402
 from engine.config import PREFIX, Settings  # noqa: E402
+from indexer.report import CODES  # noqa: E402
 
 WRITTEN = "<!-- Written by `make docs`: change the code, not this page. -->"
 
@@ -58,6 +59,9 @@ def errors_page() -> str:
         "`InvalidFilter.column` points at the place in the expression, counted from 1. `InvalidImage.reason` is one of `missing`,"
         " `empty`, `not_an_image`, `truncated`, `too_many_pixels`, `too_large`, `unsupported`; both also stand in the HTTP answer."
         " `MissingExtra.extra` names the extra to install.",
+        "## Rows that were refused",
+        "The column `code` of an indexing job's `errors.csv` is one of:",
+        "| code | meaning |\n| --- | --- |\n" + "\n".join(f"| `{code}` | {meaning} |" for code, meaning in CODES.items()),
     )
 
 
@@ -66,7 +70,7 @@ def cli_page() -> str:
     command = typer.main.get_command(app)
     return _page(
         "Command line",
-        "Answers go to stdout, progress and remarks to stderr. With `--json`, stdout holds one JSON document, no more. Where stdout is"
+        "Answers go to stdout, progress and remarks to stderr. With `--json`, stdout holds one JSON document. Where stdout is"
         " no terminal, tables are tab-separated lines; where stderr is none, progress bars are an occasional line.",
         "Exit codes: 0 done; 1 failed, with one line that says why; 2 used wrongly; 3 `index` refused some rows and took the rest;"
         " 130 interrupted.",

@@ -11,6 +11,10 @@ from markdown_it import MarkdownIt
 
 from engine.config import PREFIX, Settings
 from engine.errors import SemblanceError
+from engine.filters import parse
+from indexer.columns import GUESSES, plan_columns
+from indexer.report import CODES
+from indexer.values import attributes_of, kind_of
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "examples").glob("*.md")])
@@ -47,6 +51,34 @@ def test_every_error_is_documented():
 def test_the_error_tree_drawn_in_the_module_is_the_tree():
     drawn = sys.modules["engine.errors"].__doc__ or ""
     assert [kind.__name__ for kind in below(SemblanceError) if not re.search(rf"\b{kind.__name__}\b", drawn)] == []
+
+
+def test_every_code_of_a_refused_row_is_documented():
+    text = (ROOT / "docs/errors.md").read_text(encoding="utf-8")
+    assert [code for code in CODES if f"| `{code}` |" not in text] == []
+
+
+def test_documented_filters_parse():
+    for line in blocks(ROOT / "docs/filters.md", "filter")[0].splitlines():
+        parse(line)
+
+
+def test_documented_column_names_are_found():
+    text = (ROOT / "docs/catalogue-format.md").read_text(encoding="utf-8")
+    for part, names in re.findall(r"^\| (id|title|description|image) \| .*? \| (.*) \|$", text, re.M):
+        for name in re.findall("`([^`]+)`", names):
+            columns = {"id": "id", "title": "title"} | {part: name}
+            assert name in GUESSES[part]
+            found = plan_columns(list(dict.fromkeys(columns.values())), {}, "x.csv")
+            assert name in (found.images if part == "image" else [getattr(found, part)])
+
+
+def test_documented_values_are_read_so():
+    assert attributes_of("price", "€ 19,90", "text") == {"price": 19.9, "price_currency": "€"}
+    assert attributes_of("code", "00123", kind_of(["00123", "00124"])) == {"code": "00123"}
+    assert attributes_of("color", "red|blue", kind_of(["red|blue"])) == {"color": ("red", "blue")}
+    assert attributes_of("sale", "true", "text") == {"sale": True}
+    assert [attributes_of("x", text, "text") for text in ("", " ", "n/a", "null", "nan")] == [{}] * 5
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
