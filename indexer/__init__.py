@@ -3,8 +3,3 @@
 `indexer.job.index_catalogue` is where it begins; `indexer.sources` lists the formats, `indexer.rows`, `indexer.columns` and
 `indexer.values` the rules for rows, columns and cells, `indexer.report` the codes of errors.csv.
 """
-
-from indexer.job import IndexRequest, Progress, index_catalogue
-from indexer.report import JobFailed, JobReport
-
-__all__ = ["IndexRequest", "JobFailed", "JobReport", "Progress", "index_catalogue"]

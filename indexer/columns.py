@@ -13,7 +13,7 @@ from engine.errors import InvalidCatalogue
 
 GUESSES: Mapping[str, Sequence[str]] = {
     "id": (
-        "id product_id productid item_id itemid article_id sku product_sku variant_sku item_sku asin parent_asin handle "
+        "id product_id productid item_id itemid article_id sku product_sku item_sku handle variant_sku asin parent_asin "
         "uniq_id unique_id uuid object_id _id gtin ean barcode upc item_number article_number artikelnummer artnr code "
         "product_code url_key slug 编号 商品编号 商品id 商品コード referencia référence"
     ).split(),

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
-from typing import BinaryIO, Protocol, TypeAlias
+from typing import Protocol, TypeAlias
 
 import orjson
 
@@ -20,7 +20,7 @@ from indexer.columns import FIELDS, GUESSES, plan_columns
 from indexer.delimited import DELIMITERS, MAX_LINE, Dialect, Line, Lines, Record, RecordReader, undecodable
 from indexer.rows import RowBuilder
 from indexer.shard import CatalogueRow, RowError, ShardSpec
-from indexer.staging import HEAD, StagedFile, temporary_file
+from indexer.staging import HEAD, StagedFile
 from indexer.values import kinds_of
 
 Row: TypeAlias = CatalogueRow | RowError
@@ -115,9 +115,9 @@ class JsonLinesSource:
     def __init__(self, staged: StagedFile, mapping: Mapping[str, str], *, array: bool = False) -> None:
         self._staged = staged
         self.complete = True
-        self._file = _array_lines(staged) if array else staged.file
-        self._start = 0 if array else staged.start
-        self._encoding = "utf-8" if array else staged.encoding
+        if array:
+            staged.rewrite(_array_lines(staged))
+        self._start, self._encoding = staged.start, staged.encoding
         names = _keys(self._parsed(line) for _, line in islice(self._lines(self._start, 1), SAMPLE))
         if not names:
             raise InvalidCatalogue(f"{staged.path} holds no JSON object in its first {SAMPLE:,} lines: write one product a line")
@@ -134,12 +134,11 @@ class JsonLinesSource:
             yield RowError(row, None, *value) if isinstance(value, tuple) else self._builder.build(row, value)
 
     def close(self) -> None:
-        """Close the files."""
-        self._file.close()
+        """Close the file."""
         self._staged.close()
 
     def _lines(self, offset: int, row: int) -> Iterator[tuple[int, Line]]:
-        lines = Lines(self._file, offset)
+        lines = Lines(self._staged.file, offset)
         while (line := lines.take()) is not None:
             if line.data.strip():
                 yield row, line
@@ -237,7 +236,7 @@ def _keys(values: Iterable[object]) -> list[str]:
     return list(dict.fromkeys(key for value in values if isinstance(value, dict) for key in value))
 
 
-def _array_lines(staged: StagedFile) -> BinaryIO:
+def _array_lines(staged: StagedFile) -> Iterator[bytes]:
     if len(data := staged.at(staged.start).read(MAX_JSON + 1)) > MAX_JSON:
         raise InvalidCatalogue(
             f"{staged.path} is a JSON array of more than {MAX_JSON >> 20} MB: save it as JSONL, one product a line"
@@ -246,4 +245,4 @@ def _array_lines(staged: StagedFile) -> BinaryIO:
         items = orjson.loads(data.decode(staged.encoding))
     except (UnicodeDecodeError, orjson.JSONDecodeError) as error:
         raise InvalidCatalogue(f"{staged.path} is not valid JSON ({error})") from None
-    return temporary_file(orjson.dumps(item) + b"\n" for item in items)
+    yield from (orjson.dumps(item) + b"\n" for item in items)

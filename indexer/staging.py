@@ -106,8 +106,7 @@ class StagedFile:
         if head.startswith(b"PAR1"):
             return
         if wide is not None:
-            self._replace(self._transcoded(wide))
-            self.encoding = "utf-8"
+            self.rewrite(self._transcoded(wide))
             head = self.head()
         if b"\r" in head and b"\n" not in head:
             self._replace(chunk.replace(b"\r", b"\n") for chunk in self._chunks())
@@ -135,7 +134,12 @@ class StagedFile:
         except UnicodeError as error:
             raise InvalidCatalogue(f"{self.path} is not valid {encoding.upper()} ({error}): save it as UTF-8") from None
 
-    def _replace(self, chunks: Iterator[bytes]) -> None:
+    def rewrite(self, chunks: Iterable[bytes]) -> None:
+        """Go on with other bytes, UTF-8, in a temporary file."""
+        self._replace(chunks)
+        self.encoding = "utf-8"
+
+    def _replace(self, chunks: Iterable[bytes]) -> None:
         staged = temporary_file(chunks)
         self._file.close()
         self._file = staged
