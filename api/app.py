@@ -55,7 +55,7 @@ def create_app(settings: Settings, engine: SearchEngine | None = None) -> FastAP
 def _lifespan(settings: Settings, given: SearchEngine | None) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        engine = given or await asyncio.to_thread(open_engine, settings)
+        engine = await asyncio.to_thread(open_engine, settings) if given is None else given
         try:
             await asyncio.to_thread(_warm_up, engine)
             services = Services.over(engine, settings)

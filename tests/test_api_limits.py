@@ -116,10 +116,18 @@ def test_bodies_in_flight_share_a_budget_that_is_given_back():
 @pytest.mark.parametrize(
     ("header", "status"),
     [
-        ("localhost", 200), ("LOCALHOST:8000", 200), ("127.0.0.1:9", 200), ("[::1]:8000", 200), ("localhost.", 200),
-        ("evil.example", 421), ("localhost.evil.example", 421), ("", 421), ("127.0.0.1.evil.example:80", 421), ("[::2]", 421),
+        ("localhost", 200),
+        ("LOCALHOST:8000", 200),
+        ("127.0.0.1:9", 200),
+        ("[::1]:8000", 200),
+        ("localhost.", 200),
+        ("evil.example", 421),
+        ("localhost.evil.example", 421),
+        ("", 421),
+        ("127.0.0.1.evil.example:80", 421),
+        ("[::2]", 421),
     ],
-)  # fmt: skip
+)
 def test_only_the_allowed_names_reach_a_local_server(header, status):
     app = HostCheck(echo, allowed=("localhost", "127.0.0.1", "::1"))
     assert call(app, headers=[("host", header)])[0] == status

@@ -13,7 +13,7 @@ from engine.search import SearchEngine
 router = APIRouter(prefix="/v1/collections", tags=["collections"], route_class=StrictRoute)
 
 
-@router.get("", response_model=CollectionList, responses=problems(503, 504))
+@router.get("", summary="List collections", response_model=CollectionList, responses=problems(503, 504))
 async def list_collections(services: ServicesDep) -> Response:
     """List the collections that can be searched."""
     return json_answer(await services.workers.run(lambda: _list(services.engine)))
@@ -21,6 +21,7 @@ async def list_collections(services: ServicesDep) -> Response:
 
 @router.put(
     "/{collection}",
+    summary="Make a collection",
     response_model=CollectionOut,
     responses={201: {"model": CollectionOut, "description": "The collection was made."}, **problems(409, 422, 503, 504)},
 )
@@ -31,13 +32,17 @@ async def create_collection(collection: CollectionName, services: ServicesDep) -
     return json_answer(body, 201 if made else 200)
 
 
-@router.get("/{collection}", response_model=CollectionOut, responses=problems(404, 409, 422, 503, 504))
+@router.get(
+    "/{collection}", summary="Describe a collection", response_model=CollectionOut, responses=problems(404, 409, 422, 503, 504)
+)
 async def read_collection(collection: CollectionName, services: ServicesDep) -> Response:
     """Describe a collection."""
     return json_answer(await services.workers.run(lambda: _describe(services.engine, collection)))
 
 
-@router.delete("/{collection}", status_code=204, response_class=Response, responses=problems(404, 422, 503, 504))
+@router.delete(
+    "/{collection}", summary="Remove a collection", status_code=204, response_class=Response, responses=problems(404, 422, 503, 504)
+)
 async def delete_collection(collection: CollectionName, services: ServicesDep) -> Response:
     """Remove a collection with every product in it."""
     async with services.writes.turn(collection):
@@ -50,7 +55,7 @@ def _describe(engine: SearchEngine, name: str) -> dict[str, object]:
     return {
         "name": name,
         "documents": len(collection),
-        "encoder": engine.encoder.name,
+        "encoder": collection.encoder,
         "fingerprint": collection.fingerprint,
         "version": collection.version,
     }

@@ -19,7 +19,12 @@ from engine.search import SearchEngine
 router = APIRouter(prefix="/v1", tags=["embeddings"], route_class=StrictRoute)
 
 
-@router.post("/embeddings", response_model=EmbeddingResponse, responses=problems(404, 408, 413, 415, 422, 503, 504))
+@router.post(
+    "/embeddings",
+    summary="Embed texts and pictures",
+    response_model=EmbeddingResponse,
+    responses=problems(404, 408, 413, 415, 422, 503, 504),
+)
 async def embed(body: EmbeddingRequest, services: ServicesDep) -> Response:
     """Embed texts and pictures into 256 dimensions; unit length, in the order of the input."""
     model = services.engine.encoder.name
@@ -37,7 +42,7 @@ async def embed(body: EmbeddingRequest, services: ServicesDep) -> Response:
     return json_answer({"object": "list", "data": data, "model": model, "usage": {"prompt_tokens": words, "total_tokens": words}})
 
 
-@router.get("/models", response_model=ModelList, responses=problems(503))
+@router.get("/models", summary="List models", response_model=ModelList, responses=problems(503))
 async def list_models(services: ServicesDep) -> Response:
     """Name the encoder this server embeds with."""
     encoder = services.engine.encoder

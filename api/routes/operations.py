@@ -11,13 +11,13 @@ from engine.errors import Unavailable
 router = APIRouter(tags=["operations"])
 
 
-@router.get("/healthz", response_model=Health)
+@router.get("/healthz", summary="Is the process alive?", response_model=Health)
 async def health() -> Response:
     """Answer as long as the process lives."""
     return json_answer({"status": "ok"})
 
 
-@router.get("/readyz", response_model=Health, responses=problems(503, 504))
+@router.get("/readyz", summary="Is it ready for traffic?", response_model=Health, responses=problems(503, 504))
 async def readiness(services: ServicesDep) -> Response:
     """Answer 200 when searches can be served: the encoder is warm, the data folder is there and no search is stuck."""
     stuck = services.batcher.longest_running_s

@@ -24,7 +24,7 @@ router = APIRouter(prefix="/v1/collections/{collection}", tags=["search"], route
 ERRORS = problems(404, 408, 409, 413, 415, 422, 503, 504)
 
 
-@router.post("/search/text", response_model=SearchResponse, responses=ERRORS)
+@router.post("/search/text", summary="Search by words", response_model=SearchResponse, responses=ERRORS)
 async def search_by_text(collection: CollectionName, body: TextSearch, request: Request, services: ServicesDep) -> Response:
     """Find the products that words describe."""
     query = Query((Term(body.query),), body.k, body.where, body.target)
@@ -33,6 +33,7 @@ async def search_by_text(collection: CollectionName, body: TextSearch, request: 
 
 @router.post(
     "/search/image",
+    summary="Search by a picture",
     response_model=SearchResponse,
     responses=problems(400, 404, 408, 409, 413, 415, 422, 503, 504),
     openapi_extra=image_search_body(),
@@ -44,7 +45,7 @@ async def search_by_image(collection: CollectionName, request: Request, services
     return await _answer(request, services, collection, Query((Term(image),), options.k, options.where, options.target))
 
 
-@router.post("/search", response_model=SearchResponse, responses=ERRORS)
+@router.post("/search", summary="Search by weighted terms", response_model=SearchResponse, responses=ERRORS)
 async def search_by_terms(collection: CollectionName, body: TermSearch, request: Request, services: ServicesDep) -> Response:
     """Find products by several weighted terms: words, pictures, products like this one, vectors."""
     terms = tuple([await _term(part, services) for part in body.terms])
@@ -65,7 +66,8 @@ async def _term(part: SearchTerm, services: Services) -> Term:
     if part.id is not None:
         return Term(DocumentRef(part.id), part.weight)
     if part.vector is not None:
-        return Term(np.array(part.vector, np.float32), part.weight)
+        with np.errstate(over="ignore"):  # too large a number becomes infinite, which a term refuses
+            return Term(np.array(part.vector, np.float32), part.weight)
     image = await services.workers.run(partial(_open_inline, services, part.image or ""))
     return Term(image, part.weight)
 

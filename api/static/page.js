@@ -17,7 +17,7 @@ const pictures = new Map(); // pictures of this visit by number, for Back and Fo
 
 const state = {
   collections: [], collection: "", query: "", where: "", like: null, picture: null, k: PAGE,
-  result: null, problem: null, filterProblem: null, notice: "", announcement: "",
+  result: null, applied: "", problem: null, filterProblem: null, notice: "", announcement: "",
   loading: true, slow: false, landing: true, browsing: true, more: false, filterOpen: false, dragging: false,
 };
 
@@ -60,6 +60,7 @@ async function run({ focus = false } = {}) {
   clearTimeout(slow);
   if (own !== running) return;
   show({ loading: false, slow: false, ...outcome });
+  pointAtFilterProblem();
   if (focus) element("verdict")?.focus({ preventScroll: true });
 }
 
@@ -68,7 +69,7 @@ async function attempt(own, browsing) {
   try {
     const result = await find(search, own.signal);
     const more = result.hits.length === state.k && state.k < MOST && result.total > result.hits.length;
-    return { result, browsing, more, problem: null, filterProblem: null, announcement: browsing ? "" : messages.found(result.hits.length) };
+    return { result, applied: search.where.trim(), browsing, more, problem: null, filterProblem: null, announcement: browsing ? "" : messages.found(result.hits.length) };
   } catch (error) {
     return error.name === "AbortError" ? {} : failed(error, browsing);
   }
@@ -84,6 +85,12 @@ function failed(error, browsing) {
   const title = missing ? messages.unknownCollection(state.collection) : messages.failed;
   const detail = missing ? "" : error.message || messages.offline;
   return { result: null, problem: { title, detail, again: !missing }, announcement: title };
+}
+
+function pointAtFilterProblem() {
+  const input = element("where");
+  if (!state.filterProblem?.column || document.activeElement !== input) return;
+  input.setSelectionRange(state.filterProblem.column - 1, input.value.length);
 }
 
 // Pictures
@@ -239,16 +246,21 @@ async function openAddress() {
   const { collection, query, like, where } = address.read();
   const number = history.state?.picture ?? null;
   const picture = pictures.get(number) ?? null;
-  show({ collection: collection || state.collections[0].name, query, where, picture, like: like ? await product(collection, like) : null, filterOpen: where !== "" });
+  show({ collection: collection || preferred(), query, where, picture, like: like ? await product(collection, like) : null, filterOpen: where !== "" });
   show({ notice: number !== null && !picture ? messages.pictureGone : "", k: PAGE });
   remember(false);
   await run();
 }
 
+// The quickstart's catalogue is named "shop": where there is one, visitors begin there.
+function preferred() {
+  return (state.collections.find((item) => item.name === "shop") ?? state.collections[0]).name;
+}
+
 async function product(collection, id) {
   const shown = state.result?.hits.find((hit) => hit.id === id);
   if (shown) return shown;
-  return readDocument(collection || state.collections[0].name, id).catch(() => ({ id, title: id, image: null }));
+  return readDocument(collection || preferred(), id).catch(() => ({ id, title: id, image: null }));
 }
 
 async function start() {

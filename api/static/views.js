@@ -44,7 +44,8 @@ function header(state, actions) {
           ${chip(state, actions)}
           <input
             id="query" class="query" type="search" name="q" autocomplete="off" autocapitalize="off" spellcheck="false" enterkeyhint="search"
-            maxlength="2000" aria-label=${messages.search} placeholder=${messages.placeholder}
+            maxlength="2000" aria-label=${messages.search}
+            placeholder=${state.picture || state.like ? messages.addWords : messages.placeholder}
             .value=${live(state.query)} @input=${actions.type} @compositionend=${actions.type}
           >
           <button class="round" type="button" ?hidden=${!state.query} aria-label=${messages.clear} title=${messages.clear} @click=${actions.clear}>
@@ -123,7 +124,7 @@ function filter(state, actions) {
         </div>
         <p id="where-note" class=${problem ? "note wrong" : "note"}>
           ${problem
-            ? html`${problem.column ? messages.filterAt(problem.column) : ""}${problem.message}`
+            ? problem.message
             : html`${messages.filterHint} <code>price &lt; 50 and brand = 'Acme'</code>`}
         </p>
       </form>
@@ -139,7 +140,7 @@ function body(state, actions) {
   return html`
     <div class="verdict">
       <h2 id="verdict" tabindex="-1">${verdict(state)}</h2>
-      ${state.browsing ? nothing : html`<p>${facts(state.result, state.where)}</p>`}
+      ${state.browsing ? nothing : html`<p>${facts(state.result, state.applied)}</p>`}
     </div>
     <ul class=${state.slow ? "grid stale" : "grid"} @keydown=${actions.roam}>
       ${repeat(hits, (hit) => hit.id, (hit, index) => card(hit, index, state, actions))}
@@ -155,10 +156,10 @@ function verdict({ browsing, result, like, query, picture }) {
   return result.decision === "broaden" ? messages.broaden : messages.none;
 }
 
-function facts(result, where) {
+function facts(result, applied) {
   const parts = [messages.found(result.hits.length)];
   if (result.confidence !== null && result.decision === "answer") parts.push(messages.sure(percent(result.confidence)));
-  if (where.trim()) parts.push(messages.admitted(result.total));
+  if (applied) parts.push(messages.admitted(result.total));
   return parts.join(" · ");
 }
 
@@ -191,12 +192,11 @@ function broken(event) {
   event.target.closest(".photo").classList.add("broken");
 }
 
-function empty(state) {
-  const filtered = state.where.trim() !== "";
+function empty({ applied }) {
   return html`
     <div class="message">
       <h2 id="verdict" tabindex="-1">${messages.nothing}</h2>
-      <p>${filtered ? messages.nothingFilter : messages.nothingEmpty}</p>
+      <p>${applied ? messages.nothingFilter : messages.nothingEmpty}</p>
     </div>
   `;
 }

@@ -1,0 +1,175 @@
+"""The real server: a process of its own, real sockets, signals."""
+
+import json
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+from urllib.parse import quote
+
+import httpx
+import pytest
+
+from api.server import serve
+from engine.config import Settings
+from engine.errors import ConfigurationError
+
+ROOT = Path(__file__).parent.parent
+
+PROGRAM = """
+import sys, time
+from pathlib import Path
+from api.server import serve
+from engine.cache import MemoryCache, TieredCache
+from engine.config import Settings
+from engine.search import SearchEngine
+from engine.testing import FakeEncoder
+
+class Slow(FakeEncoder):
+    def encode_texts(self, texts):
+        time.sleep(0.5 if "slow" in texts else 0)
+        return super().encode_texts(texts)
+
+settings = Settings(data=Path(sys.argv[1]), port=0, deadline_s=5)
+with SearchEngine(settings, Slow(), TieredCache(MemoryCache(100, ttl_s=60), None)) as engine:
+    serve(settings, engine, ready=lambda address: print(address, flush=True))
+print("closed", flush=True)
+"""
+
+
+class Server:
+    def __init__(self, folder):
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", PROGRAM, str(folder)], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
+        self.address = self.process.stdout.readline().strip()
+        assert self.address.startswith("http://127.0.0.1:"), self.process.stderr.read()
+        self.client = httpx.Client(base_url=self.address, timeout=10)
+
+    def end(self, number=signal.SIGTERM):
+        self.client.close()
+        if self.process.poll() is None:
+            self.process.send_signal(number)
+        return self.process.communicate(timeout=20)
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    server = Server(tmp_path_factory.mktemp("served"))
+    server.client.put("/v1/collections/shop").raise_for_status()
+    yield server
+    server.end()
+
+
+def raw(address, request):
+    host, _, port = address.removeprefix("http://").partition(":")
+    with socket.create_connection((host, int(port)), timeout=10) as connection:
+        connection.sendall(request)
+        return connection.recv(65536)
+
+
+def test_percent_signs_in_an_id_survive_a_real_request(server):
+    for id in ("a%2Fb", "100%", "%", "a/image", "%2Fimage", "..%2F..", "a/../b"):
+        document = {"id": id, "title": "x"}
+        assert server.client.post("/v1/collections/shop/documents", json={"documents": [document]}).status_code == 200
+        answer = raw(
+            server.address,
+            f"GET /v1/collections/shop/documents/{quote(id, safe='')} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n".encode(),
+        )
+        head, _, body = answer.partition(b"\r\n\r\n")
+        assert head.startswith(b"HTTP/1.1 200"), (id, answer)
+        assert json.loads(body)["id"] == id
+
+
+def test_a_chunked_body_over_the_limit_is_cut_off(server):
+    def endless():
+        for _ in range(100):
+            yield b"x" * 1_000_000
+
+    try:
+        status = server.client.post(
+            "/v1/collections/shop/search/text", content=endless(), headers={"content-type": "application/json"}
+        ).status_code
+    except httpx.WriteError:
+        status = 413  # the server hung up while we were still sending
+    assert status == 413
+    assert server.client.get("/healthz").status_code == 200
+
+
+@pytest.mark.parametrize(
+    "request_bytes",
+    [
+        b"GET /healthz HTTP/1.1\r\nHost: evil.example\r\n\r\n",
+        b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nHost: evil.example\r\n\r\n",
+        b"GET /v1/collections/%ff%fe HTTP/1.1\r\nHost: localhost\r\n\r\n",
+        b"GET /v1/collections/%00 HTTP/1.1\r\nHost: localhost\r\n\r\n",
+        b"GET /\xff HTTP/1.1\r\nHost: localhost\r\n\r\n",
+        b"GET /v1/collections/shop/documents/x/image?size=%ff HTTP/1.1\r\nHost: localhost\r\n\r\n",
+        b"POST /v1/embeddings HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: -5\r\n\r\n{}",
+        b"POST /v1/embeddings HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 99999999999999999999\r\n\r\n{}",
+        b"POST /v1/embeddings HTTP/1.1\r\nHost: localhost\r\nContent-Type: \xff\xfe; charset=\xff\r\nContent-Length: 2\r\n\r\n{}",
+        b"POST /v1/embeddings HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json; charset=utf-16\r\nContent-Length: 2\r\n\r\n{}",
+        b"NONSENSE / HTTP/1.1\r\nHost: localhost\r\n\r\n",
+        b"\x16\x03\x01\x02\x00\x01\x00",
+    ],
+)
+def test_hostile_requests_are_answered_4xx(server, request_bytes):
+    answer = raw(server.address, request_bytes)
+    assert answer.startswith(b"HTTP/1.1 4"), answer
+    assert server.client.get("/healthz").status_code == 200
+
+
+def test_a_client_that_hangs_up_frees_its_place(server):
+    body = json.dumps({"query": "slow"}).encode()
+    request = b"POST /v1/collections/shop/search/text HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%b"
+    host, _, port = server.address.removeprefix("http://").partition(":")
+    for _ in range(20):
+        connection = socket.create_connection((host, int(port)))
+        connection.sendall(request % (len(body), body))
+        connection.close()
+    began = time.perf_counter()
+    assert server.client.post("/v1/collections/shop/search/text", json={"query": "quick"}).status_code == 200
+    assert time.perf_counter() - began < 3
+
+
+def test_ending_answers_what_is_in_flight_and_leaves_quietly(tmp_path):
+    server = Server(tmp_path)
+    server.client.put("/v1/collections/shop").raise_for_status()
+    answers = []
+
+    def search():
+        with httpx.Client(base_url=server.address, timeout=10) as client:
+            answers.append(client.post("/v1/collections/shop/search/text", json={"query": "slow"}).status_code)
+
+    thread = threading.Thread(target=search)
+    thread.start()
+    time.sleep(0.25)
+    output, complaints = server.end()
+    thread.join()
+    assert answers == [200]
+    assert (output, complaints, server.process.returncode) == ("closed\n", "", 0)
+
+
+def test_interrupting_is_an_ordinary_end_too(tmp_path):
+    server = Server(tmp_path)
+    output, complaints = server.end(signal.SIGINT)
+    assert (output, complaints, server.process.returncode) == ("closed\n", "", 0)
+
+
+def test_a_taken_port_is_said_so(tmp_path):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(ConfigurationError, match=f"127.0.0.1:{port}.*SEMBLANCE_PORT"):
+            serve(Settings(data=tmp_path, port=port))
+
+
+def test_binding_to_other_machines_is_warned_about(toy_engine, caplog, monkeypatch):
+    monkeypatch.setattr("uvicorn.Server.run", lambda *_, **__: None)
+    serve(toy_engine.settings.model_copy(update={"host": "0.0.0.0", "port": 0}), toy_engine)
+    assert "no API keys" in caplog.text
+    caplog.clear()
+    serve(toy_engine.settings.model_copy(update={"port": 0}), toy_engine)
+    assert caplog.text == ""
