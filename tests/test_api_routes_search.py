@@ -157,11 +157,10 @@ BAD_JSON = [
 ]
 
 
-@pytest.mark.parametrize("body", BAD_JSON)
 @pytest.mark.parametrize("path", [TEXT, IMAGE, TERMS, "/v1/collections/shop/documents", "/v1/embeddings"])
-def test_malformed_json_is_a_clean_4xx(mugs, path, body):
-    answer = mugs.post(path, content=body, headers={"content-type": "application/json"})
-    refused(answer, 422)
+def test_malformed_json_is_a_clean_4xx(mugs, path):
+    for body in BAD_JSON:
+        refused(mugs.post(path, content=body, headers={"content-type": "application/json"}), 422)
 
 
 @pytest.mark.parametrize(
