@@ -121,11 +121,13 @@ def test_a_misspelt_setting_is_an_error():
 
 
 TALKER = """
+import time
 from cli.main import app
 from cli.output import say
 
 @app.command()
 def talk() -> None:
+    time.sleep(0.1)
     for _ in range(20_000):
         say("x" * 80)
 
@@ -145,13 +147,16 @@ app(["wait"])
 """
 
 
-def test_a_reader_that_leaves_is_no_error():
-    with subprocess.Popen(
-        [sys.executable, "-c", TALKER], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    ) as talker:
+@pytest.mark.parametrize("lines", [1, 20_000])
+def test_a_reader_that_leaves_is_no_error(lines):
+    """Buffered, as usual, so that the last flush of the interpreter meets the closed pipe too."""
+    buffered = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+    code = [sys.executable, "-c", TALKER.replace("20_000", str(lines))]
+    with subprocess.Popen(code, cwd=ROOT, env=buffered, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as talker:
         assert talker.stdout is not None
         assert talker.stderr is not None
-        talker.stdout.readline()
+        if lines > 1:
+            talker.stdout.readline()
         talker.stdout.close()
         assert talker.stderr.read() == ""
     assert talker.returncode == 141
