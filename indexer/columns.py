@@ -30,7 +30,7 @@ GUESSES: Mapping[str, Sequence[str]] = {
         "image images image_path image_paths image_link image_links image_url image_urls image_src image_file image_filename "
         "main_image main_image_url primary_image img imgs img_url img_path img_src imgurl photo photos photo_url picture "
         "pictures picture_url image_1 image_url_1 image_link_1 img_1 photo_1 picture_1 image_0 filename file file_name filepath "
-        "file_path path thumbnail thumbnail_url bild bilder bild_url foto fotos imagen imagenes immagine imagem 图片 图片链接 主图 "
+        "file_path thumbnail thumbnail_url bild bilder bild_url foto fotos imagen imagenes immagine imagem 图片 图片链接 主图 "
         "商品图片 画像 link_image large_image hi_res"
     ).split(),
 }

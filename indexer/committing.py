@@ -21,6 +21,8 @@ from indexer.shard import RowError
 logger = logging.getLogger(__name__)
 
 REMEMBERED = 50_000
+HOPELESS = 8
+"""When so many rows of one batch fail, and none goes, it is the model's fault and not theirs."""
 BUSY_PAUSES_S = (0.5, 2.0, 8.0)
 
 
@@ -46,7 +48,7 @@ class BatchEncoder:
         """Encode what can be encoded, refuse the rest. Raises the encoder's error when it can encode nothing at all."""
         items = [self._without_known(row.item) for row in batch if row.item is not None]
         done, failed, error = self._bisect(list(zip(batch, items, strict=True)))
-        if error is not None and not done and (len(batch) > 1 or not self._ever):
+        if error is not None and not done and (len(batch) >= HOPELESS or not self._ever):
             raise error
         self._ever = self._ever or bool(done)
         for _, encoded in done:

@@ -21,8 +21,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from types import TracebackType
 from typing import Self
-from urllib.parse import unquote, urljoin, urlsplit
-from urllib.request import url2pathname
+from urllib.parse import unquote, urljoin
 
 import httpcore
 import httpx
@@ -42,8 +41,8 @@ def locate(cell: str, base: Path) -> str:
         return f"https:{cell}"
     scheme = _SCHEME.match(cell)
     if scheme and scheme[1].lower() == "file":
-        parts = urlsplit(cell)
-        return url2pathname(unquote(parts.path)) if parts.netloc in ("", "localhost") else cell
+        host, slash, path = cell[len("file:") :].removeprefix("//").partition("/")
+        return unquote(slash + path) if host in ("", "localhost") else cell
     if (scheme and cell.startswith(f"{scheme[1]}:/")) or cell.startswith("data:"):
         return cell
     path = os.path.abspath(base / cell)

@@ -7,7 +7,6 @@ catalogue's last row is damaged, nothing is pruned.
 """
 
 import logging
-import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, closing
@@ -25,7 +24,7 @@ from indexer.fetch import Fetcher
 from indexer.ledger import Ledger
 from indexer.loading import LoadedRow, RowLoader
 from indexer.pipeline import Pipeline, Stages, loaders_for
-from indexer.report import JobFailed, JobLog, JobReport, Retry, job_folder
+from indexer.report import CODES, JobFailed, JobLog, JobReport, Retry, job_folder
 from indexer.runners import LocalRunner, Runner
 from indexer.shard import CatalogueRow, RowError, ShardReport, ShardSpec
 from indexer.sources import CatalogSource, Row, SourceOptions, open_source
@@ -95,6 +94,8 @@ def index_catalogue(
         raise ConfigurationError(
             "prune goes neither with limit nor with retry_failed: products left out on purpose would be deleted"
         )
+    if request.limit is not None and request.limit < 1:
+        raise ConfigurationError(f"limit is {request.limit}: take at least one row")
     retry = None if request.retry_failed is None else Retry(request.retry_failed)
     meter = _Meter(progress)
     meter.report("reading", None, ShardReport())
@@ -116,6 +117,7 @@ class _Job:
         self._meter = meter
         self._counts = ShardReport()
         self._current = ShardReport()
+        self._planned = 0
 
     def run(self, shards: list[ShardSpec], retry: Retry | None, runner: Runner) -> JobReport:
         folder = self._request.job_folder or job_folder(self._engine.settings.data, self._request.collection)
@@ -127,6 +129,7 @@ class _Job:
                     self._index(shards, retry, runner, ledger, log)
                     if self._request.prune:
                         self._prune(ledger, report)
+                self._judge(report)
                 report.status = "done"
             except KeyboardInterrupt:
                 report.status = "stopped"
@@ -139,7 +142,8 @@ class _Job:
         return report
 
     def _index(self, shards: list[ShardSpec], retry: Retry | None, runner: Runner, ledger: Ledger, log: JobLog) -> None:
-        total = None if retry else min(sum(shard.rows for shard in shards), self._request.limit or sys.maxsize)
+        self._planned = sum(shard.rows for shard in shards)
+        total = None if retry else min(self._planned, self._request.limit or self._planned)
         with ExitStack() as stack:
             stages = self._stages(stack, total, log)
             loaders = self._request.loaders or loaders_for(remote=bool(self._engine.settings.fetch_hosts))
@@ -194,9 +198,16 @@ class _Job:
         for ids in ledger.missing(self._collection.ids()):
             report.pruned += self._collection.delete(ids)
 
+    def _judge(self, report: JobReport) -> None:
+        if self._counts.read and self._counts.refused == self._counts.read:
+            code = max(self._counts.codes, key=lambda name: self._counts.codes[name])
+            report.notes.append(f"every row was refused, most often because: {CODES[code]}")
+
     def _no_pruning(self, ledger: Ledger) -> str | None:
         if not self._source.complete:
             return "the catalogue's last row is damaged, so it may have been cut off"
+        if self._counts.read != self._planned:
+            return f"{self._planned} rows were counted and {self._counts.read} read, so the catalogue changed meanwhile"
         if ledger.unidentified:
             rows = ", ".join(map(str, ledger.unidentified))
             return f"the ids of some rows cannot be read (row {rows}), so their products cannot be told from those to remove"

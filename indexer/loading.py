@@ -5,7 +5,9 @@ remark for each bad one. Runs in many threads at once. Encoding and committing b
 """
 
 import logging
+import os
 import sqlite3
+import threading
 from dataclasses import dataclass, replace
 
 from engine.collection import Collection
@@ -13,10 +15,12 @@ from engine.config import Settings
 from engine.encoders.images import decode
 from engine.errors import FetchError, InvalidDocument, InvalidImage, StorageError
 from engine.ingest import LoadedDocument, load_document
-from indexer.fetch import Fetcher
+from indexer.fetch import Fetcher, is_remote
 from indexer.shard import CatalogueRow, RowError
 
 logger = logging.getLogger(__name__)
+
+MAX_ROW_BYTES = 32_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,18 +34,25 @@ class LoadedRow:
 
 
 class RowLoader:
-    """Loads rows for one collection; thread-safe."""
+    """Loads rows for one collection; thread-safe.
+
+    However many threads wait for the network, only as many as the machine has cores, and one, decode at a time: that, and a
+    limit on the bytes of one row's pictures, bounds the memory.
+    """
 
     def __init__(self, collection: Collection, settings: Settings, size: int, fetcher: Fetcher) -> None:
         self._collection = collection
         self._settings = settings
         self._size = size
         self._fetcher = fetcher
+        self._limit = max(MAX_ROW_BYTES, int(settings.max_image_mb * 1_000_000))
+        self._decoding = threading.Semaphore(cores() + 1)
 
     def load(self, row: CatalogueRow) -> LoadedRow | RowError:
         """Load one row. Only trouble with the disk or the database is raised."""
         try:
-            return self._loaded(row)
+            with self._decoding:
+                return self._loaded(row)
         except (InvalidImage, FetchError, InvalidDocument) as error:
             return _refused(row, error)
         except (StorageError, sqlite3.Error, MemoryError):
@@ -67,15 +78,40 @@ class RowLoader:
         return LoadedRow(row.row, document.id, self._load(reduced), (*row.remarks, *remarks))
 
     def _load(self, row: CatalogueRow) -> LoadedDocument | None:
-        return load_document(row.document, self._collection, self._settings, self._size, self._fetcher.read)
+        size = 0
+
+        def read(location: str) -> tuple[bytes, str]:
+            nonlocal size
+            data, kept = self._read(location)
+            size += len(data)
+            if size > self._limit:
+                message = f"the row's pictures together are larger than {self._limit / 1e6:g} MB: save them smaller"
+                raise InvalidImage(message, reason="too_large")
+            return data, kept
+
+        return load_document(row.document, self._collection, self._settings, self._size, read)
+
+    def _read(self, location: str) -> tuple[bytes, str]:
+        if not is_remote(location):
+            return self._fetcher.read(location)
+        self._decoding.release()
+        try:
+            return self._fetcher.read(location)
+        finally:
+            self._decoding.acquire()
 
     def _fault(self, location: str) -> InvalidImage | FetchError | None:
         """Say what is wrong with one picture, None when it is good."""
         try:
-            decode(self._fetcher.read(location)[0], size=self._size, max_pixels=self._settings.max_pixels)
+            decode(self._read(location)[0], size=self._size, max_pixels=self._settings.max_pixels)
         except (InvalidImage, FetchError) as error:
             return error
         return None
+
+
+def cores() -> int:
+    """Count the processor cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _code(error: Exception) -> str:

@@ -6,14 +6,13 @@ Every stage is bounded by pictures, so memory does not grow with the catalogue. 
 wrong in any thread is raised here, after the threads have ended; what was committed stays.
 """
 
-import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
 from indexer.committing import BatchEncoder, BatchWriter, Committed
-from indexer.loading import LoadedRow, RowLoader
+from indexer.loading import LoadedRow, RowLoader, cores
 from indexer.shard import CatalogueRow, RowError, ShardReport
 
 BATCH_PICTURES = 64
@@ -127,8 +126,7 @@ class Pipeline:
 
 def loaders_for(*, remote: bool) -> int:
     """Choose how many threads load rows: the cores and one more, and more when they mostly wait for the network."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return MAX_LOADERS if remote else min(cores + 1, MAX_LOADERS)
+    return MAX_LOADERS if remote else min(cores() + 1, MAX_LOADERS)
 
 
 def _result(loaded: "Future[LoadedRow | RowError] | RowError") -> LoadedRow | RowError:

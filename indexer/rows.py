@@ -10,6 +10,7 @@
 How columns are chosen is in `indexer.columns`, how texts of CSV cells are typed in `indexer.values`.
 """
 
+import logging
 import math
 import re
 from collections.abc import Iterator, Mapping
@@ -24,6 +25,8 @@ from indexer.columns import Columns
 from indexer.fetch import locate
 from indexer.shard import CatalogueRow, RowError
 from indexer.values import SEPARATOR, Kind, attributes_of, is_money, money_attributes
+
+logger = logging.getLogger(__name__)
 
 MAX_PICTURES = 20
 _LINK_KEYS = ("src", "url", "path", "link", "href", "large", "hi_res")
@@ -61,6 +64,9 @@ class RowBuilder:
             return RowError(row, id, str(error), error.code)
         except InvalidDocument as error:
             return RowError(row, id, str(error), "invalid")
+        except Exception as error:  # one row must not stop a job
+            logger.exception("row %d (id %r) could not be understood", row, id)
+            return RowError(row, id, f"it could not be understood ({type(error).__name__}): see the log", "unexpected")
         return CatalogueRow(row, document, tuple(remarks))
 
     def id_of(self, cells: Mapping[str, object]) -> str | None:

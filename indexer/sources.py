@@ -86,7 +86,7 @@ class DelimitedSource:
         dialect, self._names, self._offset, self._row = _header(staged, mapping)
         columns = plan_columns(_distinct(self._names, staged.path), mapping, str(staged.path))
         self._reader = RecordReader(dialect, self._names.index(columns.id), len(self._names))
-        sample = [record.cells for record in islice(self._records(self._offset, self._row), SAMPLE) if record.cells]
+        sample = (record.cells for record in islice(self._records(self._offset, self._row), SAMPLE) if record.cells)
         self._builder = RowBuilder(columns, staged.path.parent, kinds_of(self._names, sample))
 
     def shards(self, size: int) -> Iterator[ShardSpec]:
@@ -217,7 +217,10 @@ def _split_header(staged: StagedFile, offset: int, dialect: Dialect) -> tuple[li
         cells, end = RecordReader(dialect, 0, 0).first(Lines(staged.file, offset))
     except ValueError as error:
         raise InvalidCatalogue(f"{staged.path}: the header cannot be read: {error}") from None
-    return [name.strip() for name in cells], end
+    names = [name.strip() for name in cells]
+    while len(names) > 1 and not names[-1]:  # a delimiter at the end of every line
+        names.pop()
+    return names, end
 
 
 def _merit(names: Sequence[str], mapping: Mapping[str, str]) -> tuple[int, int]:

@@ -70,16 +70,27 @@ def _amount(text: str) -> int | float | None:
     return None
 
 
-def kind_of(values: Iterable[str]) -> Kind:
-    """Decide how a column is typed from a sample of its cells."""
-    numbers = texts = 0
-    for value in (v.strip() for v in values):
-        if SEPARATOR in value:
+class KindGuess:
+    """Decides how a column is typed, from cells shown to it one by one."""
+
+    def __init__(self) -> None:
+        self._numbers = self._texts = 0
+        self._list = False
+
+    def see(self, text: str) -> None:
+        """Count one cell."""
+        text = text.strip()
+        self._list = self._list or SEPARATOR in text
+        if text.casefold() not in ABSENT:
+            is_number = number_of(text) is not None
+            self._numbers, self._texts = self._numbers + is_number, self._texts + (not is_number)
+
+    @property
+    def kind(self) -> Kind:
+        """The decision so far."""
+        if self._list:
             return "list"
-        if value.casefold() not in ABSENT:
-            is_number = number_of(value) is not None
-            numbers, texts = numbers + is_number, texts + (not is_number)
-    return "number" if numbers > texts else "text"
+        return "number" if self._numbers > self._texts else "text"
 
 
 def attributes_of(name: str, text: str, kind: Kind) -> Mapping[str, AttributeValue]:
@@ -111,6 +122,10 @@ def list_of(text: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(item.strip() for item in text.split(SEPARATOR) if item.strip()))
 
 
-def kinds_of(columns: Sequence[str], sample: Sequence[Sequence[str]]) -> dict[str, Kind]:
+def kinds_of(columns: Sequence[str], sample: Iterable[Sequence[str]]) -> dict[str, Kind]:
     """Decide the kind of every column from sampled rows that have a cell for each."""
-    return {column: kind_of(row[number] for row in sample) for number, column in enumerate(columns)}
+    guesses = [KindGuess() for _ in columns]
+    for row in sample:
+        for guess, cell in zip(guesses, row, strict=True):
+            guess.see(cell)
+    return {column: guess.kind for column, guess in zip(columns, guesses, strict=True)}

@@ -12,7 +12,6 @@ from engine.config import Settings
 from engine.errors import FetchError, InvalidImage
 from indexer.fetch import AllowList, Fetcher, locate
 
-
 ANSWERS = {
     "/loop": (302, b"", {"Location": "/loop"}),
     "/gone": (404, b"nothing here"),

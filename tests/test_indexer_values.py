@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from indexer.values import attributes_of, kind_of, list_of, money_of, number_of
+from indexer.values import attributes_of, kinds_of, list_of, money_of, number_of
 
 
 @pytest.mark.parametrize(
@@ -65,6 +65,10 @@ def test_numbers(text, value):
 )
 def test_money(text, money):
     assert money_of(text) == money
+
+
+def kind_of(cells):
+    return kinds_of(["x"], [[cell] for cell in cells])["x"]
 
 
 def test_a_mostly_numeric_column_keeps_its_numbers_beside_a_stray_text():
