@@ -5,6 +5,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -156,3 +157,158 @@ def one_colour(colour: tuple[int, int, int] | str, size: tuple[int, int] = (48, 
 def colour_picture() -> "Callable[..., str]":
     """The function `one_colour`: (colour, size) -> base64 of a PNG."""
     return one_colour
+
+
+TOY_SERVER = """
+import sys, time
+from pathlib import Path
+from api.server import serve
+from engine.cache import MemoryCache, TieredCache
+from engine.config import Settings
+from engine.search import SearchEngine
+from engine.testing import FakeEncoder
+
+class Slow(FakeEncoder):
+    def encode_texts(self, texts):
+        time.sleep(0.5 if "slow" in texts else 0)
+        return super().encode_texts(texts)
+
+settings = Settings(data=Path(sys.argv[1]), port=0, deadline_s=5)
+with SearchEngine(settings, Slow(), TieredCache(MemoryCache(100, ttl_s=60), None)) as engine:
+    serve(settings, engine, ready=lambda address: print(address, flush=True))
+print("closed", flush=True)
+"""
+
+
+class ToyServer:
+    """The real server in a process of its own, over the toy encoder; the text "slow" takes it half a second."""
+
+    def __init__(self, folder: Path) -> None:
+        import httpx
+
+        root = Path(__file__).parent.parent
+        command = [sys.executable, "-c", TOY_SERVER, str(folder)]
+        self.process = subprocess.Popen(command, cwd=root, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        assert self.process.stdout is not None
+        self.address = self.process.stdout.readline().strip()
+        assert self.address.startswith("http://127.0.0.1:"), self.process.communicate()
+        self.client = httpx.Client(base_url=self.address, timeout=10)
+
+    def end(self, number: int = signal.SIGTERM) -> tuple[str, str]:
+        """Signal it to end and return what it printed to standard output and error."""
+        self.client.close()
+        if self.process.poll() is None:
+            self.process.send_signal(number)
+        return self.process.communicate(timeout=20)
+
+
+@pytest.fixture(scope="session")
+def _toy_server_factory(tmp_path_factory: pytest.TempPathFactory) -> Iterator["Callable[[], ToyServer]"]:
+    started: list[ToyServer] = []
+
+    def start() -> ToyServer:
+        started.append(ToyServer(tmp_path_factory.mktemp("served")))
+        return started[-1]
+
+    yield start
+    for server in started:
+        server.end()
+
+
+@pytest.fixture
+def start_toy_server(_toy_server_factory: "Callable[[], ToyServer]") -> "Callable[[], ToyServer]":
+    """Start a `ToyServer` over an empty folder; it is ended with the test run if the test does not."""
+    return _toy_server_factory
+
+
+@pytest.fixture(scope="module")
+def toy_server(_toy_server_factory: "Callable[[], ToyServer]") -> Iterator[ToyServer]:
+    """A `ToyServer` for one test file, without collections."""
+    server = _toy_server_factory()
+    yield server
+    server.end()
+
+
+# --- two-tower models as small as they can be, saved the way their libraries save them -------------------------------
+
+
+WORDS = ("<pad>", "<bos>", "<eos>", "<unk>", "red", "green", "blue", "mug", "shoe", "a", "photo", "of")
+
+
+def _word_tokenizer():
+    from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
+    from transformers import PreTrainedTokenizerFast
+
+    words = Tokenizer(models.WordLevel({word: n for n, word in enumerate(WORDS)}, unk_token="<unk>"))
+    words.normalizer, words.pre_tokenizer = normalizers.Lowercase(), pre_tokenizers.Whitespace()
+    words.post_processor = processors.TemplateProcessing(single="<bos> $A <eos>", special_tokens=[("<bos>", 1), ("<eos>", 2)])
+    special = {"pad_token": "<pad>", "bos_token": "<bos>", "eos_token": "<eos>", "unk_token": "<unk>"}
+    return PreTrainedTokenizerFast(tokenizer_object=words, model_max_length=16, **special)
+
+
+def save_hf_clip(folder: Path, *, projection_dim: int = 24) -> Path:
+    """Save a CLIP of two layers, as `save_pretrained` does."""
+    import torch
+    from transformers import CLIPConfig, CLIPImageProcessor, CLIPModel, CLIPProcessor
+
+    size = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4}
+    text = {"vocab_size": len(WORDS), "max_position_embeddings": 16, "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2}
+    config = CLIPConfig(
+        text_config={**size, **text}, vision_config={**size, "image_size": 32, "patch_size": 8}, projection_dim=projection_dim
+    )
+    torch.manual_seed(1)
+    CLIPModel(config).save_pretrained(folder)
+    pictures = CLIPImageProcessor(size={"shortest_edge": 36}, crop_size={"height": 32, "width": 32})
+    CLIPProcessor(pictures, _word_tokenizer()).save_pretrained(folder)
+    return folder
+
+
+def save_hf_siglip(folder: Path) -> Path:
+    """Save a SigLIP of two layers, as `save_pretrained` does."""
+    import torch
+    from transformers import SiglipConfig, SiglipImageProcessor, SiglipModel, SiglipProcessor
+
+    size = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4}
+    text = {"vocab_size": len(WORDS), "max_position_embeddings": 16, "projection_size": 32, "pad_token_id": 0}
+    text |= {"bos_token_id": 1, "eos_token_id": 2}
+    config = SiglipConfig(text_config={**size, **text}, vision_config={**size, "image_size": 32, "patch_size": 8})
+    torch.manual_seed(2)
+    SiglipModel(config).save_pretrained(folder)
+    SiglipProcessor(SiglipImageProcessor(size={"height": 32, "width": 32}), _word_tokenizer()).save_pretrained(folder)
+    return folder
+
+
+def save_open_clip(folder: Path, *, embed_dim: int = 24) -> Path:
+    """Save a CLIP of two layers, as open_clip publishes them: `open_clip_config.json` and safetensors."""
+    import json
+
+    import torch
+    from open_clip import CLIP
+    from safetensors.torch import save_file
+
+    model = {
+        "embed_dim": embed_dim,
+        "vision_cfg": {"image_size": 32, "layers": 2, "width": 32, "head_width": 16, "patch_size": 8},
+        "text_cfg": {"context_length": 16, "vocab_size": 49408, "width": 16, "heads": 2, "layers": 2},
+    }
+    pictures = {"mean": [0.5, 0.4, 0.3], "std": [0.2, 0.3, 0.25], "interpolation": "bicubic", "resize_mode": "squash"}
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "open_clip_config.json").write_text(json.dumps({"model_cfg": model, "preprocess_cfg": pictures}))
+    torch.manual_seed(3)
+    save_file(CLIP(**model).state_dict(), folder / "open_clip_model.safetensors")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def hf_clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_hf_clip(tmp_path_factory.mktemp("models") / "clip")
+
+
+@pytest.fixture(scope="session")
+def hf_siglip(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_hf_siglip(tmp_path_factory.mktemp("models") / "siglip")
+
+
+@pytest.fixture(scope="session")
+def open_clip_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_open_clip(tmp_path_factory.mktemp("models") / "open_clip")

@@ -4,11 +4,8 @@ import http.client
 import json
 import signal
 import socket
-import subprocess
-import sys
 import threading
 import time
-from pathlib import Path
 from urllib.parse import quote
 
 import httpx
@@ -18,52 +15,13 @@ from api.server import serve
 from engine.config import Settings
 from engine.errors import ConfigurationError
 
-ROOT = Path(__file__).parent.parent
 POST = b"POST /v1/embeddings HTTP/1.1\r\nHost: localhost\r\n"
-
-PROGRAM = """
-import sys, time
-from pathlib import Path
-from api.server import serve
-from engine.cache import MemoryCache, TieredCache
-from engine.config import Settings
-from engine.search import SearchEngine
-from engine.testing import FakeEncoder
-
-class Slow(FakeEncoder):
-    def encode_texts(self, texts):
-        time.sleep(0.5 if "slow" in texts else 0)
-        return super().encode_texts(texts)
-
-settings = Settings(data=Path(sys.argv[1]), port=0, deadline_s=5)
-with SearchEngine(settings, Slow(), TieredCache(MemoryCache(100, ttl_s=60), None)) as engine:
-    serve(settings, engine, ready=lambda address: print(address, flush=True))
-print("closed", flush=True)
-"""
-
-
-class Server:
-    def __init__(self, folder):
-        self.process = subprocess.Popen(
-            [sys.executable, "-c", PROGRAM, str(folder)], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-        )
-        self.address = self.process.stdout.readline().strip()
-        assert self.address.startswith("http://127.0.0.1:"), self.process.stderr.read()
-        self.client = httpx.Client(base_url=self.address, timeout=10)
-
-    def end(self, number=signal.SIGTERM):
-        self.client.close()
-        if self.process.poll() is None:
-            self.process.send_signal(number)
-        return self.process.communicate(timeout=20)
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory):
-    server = Server(tmp_path_factory.mktemp("served"))
-    server.client.put("/v1/collections/shop").raise_for_status()
-    yield server
-    server.end()
+def server(toy_server):
+    toy_server.client.put("/v1/collections/shop").raise_for_status()
+    return toy_server
 
 
 def raw(address, request):
@@ -135,8 +93,8 @@ def test_a_client_that_hangs_up_frees_its_place(server):
     assert time.perf_counter() - began < 3
 
 
-def test_ending_answers_what_is_in_flight_and_leaves_quietly(tmp_path):
-    server = Server(tmp_path)
+def test_ending_answers_what_is_in_flight_and_leaves_quietly(start_toy_server):
+    server = start_toy_server()
     server.client.put("/v1/collections/shop").raise_for_status()
     answers = []
 
@@ -153,8 +111,8 @@ def test_ending_answers_what_is_in_flight_and_leaves_quietly(tmp_path):
     assert (output, complaints, server.process.returncode) == ("closed\n", "", 0)
 
 
-def test_interrupting_is_an_ordinary_end_too(tmp_path):
-    server = Server(tmp_path)
+def test_interrupting_is_an_ordinary_end_too(start_toy_server):
+    server = start_toy_server()
     output, complaints = server.end(signal.SIGINT)
     assert (output, complaints, server.process.returncode) == ("closed\n", "", 0)
 

@@ -61,14 +61,14 @@ function post(address, body, signal) {
 }
 
 async function request(address, options = {}) {
-  let response;
   try {
-    response = await fetch(address, options);
+    const response = await fetch(address, options);
+    const body = await response.json();
+    if (response.ok) return body;
+    throw new Problem({ status: response.status, detail: body.detail, column: body.column, kind: body.title });
   } catch (error) {
-    if (error.name === "AbortError") throw error;
+    // Aborting can also hit while the body is read. What is no JSON did not come from this server: a proxy in front of it is ill.
+    if (error instanceof Problem || error.name === "AbortError") throw error;
     throw new Problem({});
   }
-  const body = await response.json().catch(() => ({}));
-  if (!response.ok) throw new Problem({ status: response.status, detail: body.detail, column: body.column, kind: body.title });
-  return body;
 }

@@ -265,7 +265,8 @@ async function product(collection, id) {
 
 async function start() {
   document.documentElement.lang = language;
-  show({ problem: null, loading: true });
+  const { query, like, where } = address.read();
+  show({ problem: null, loading: true, query, where, landing: !query && !like && !where });
   try {
     show({ collections: await listCollections() });
   } catch (error) {

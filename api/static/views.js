@@ -174,7 +174,7 @@ function card(hit, index, state, actions) {
         aria-label="${label}. ${messages.showSimilar}" @click=${(event) => actions.similar(event, hit)}>
         <span class="photo">
           ${hit.image
-            ? html`<img src=${sized(hit.image, 400)} alt=${title} loading=${index < EAGER ? "eager" : "lazy"} decoding="async"
+            ? html`<img src=${sized(hit.image, 400)} alt=${messages.photoOf(title)} loading=${index < EAGER ? "eager" : "lazy"} decoding="async"
                 width="400" height="400" draggable="false" @error=${broken}>`
             : html`<span class="no-photo">${icon(frame)}</span>`}
         </span>
