@@ -27,4 +27,6 @@ def serve(
     logging.basicConfig(
         level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr
     )
+    if settings.log_level != "debug":
+        logging.getLogger("uvicorn").setLevel(logging.WARNING)
     run_server(settings, ready=lambda address: note(f"Semblance is at {address} (Ctrl-C stops it)"))

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -117,7 +118,7 @@ def test_a_filter_is_exact(data):
 
 
 def test_http_answers_what_the_command_line_answers(data, server):
-    asked = {"text": "running shoes", "k": 5, "where": "price < 200"}
+    asked = {"query": "running shoes", "k": 5, "where": "price < 200"}
     over_http = server.post("/v1/collections/shop/search/text", json=asked).raise_for_status().json()
     on_the_line = search(data, "running shoes", "-k", "5", "--where", "price < 200")
     assert [hit["id"] for hit in over_http["hits"]] == [hit["id"] for hit in on_the_line["hits"]]
@@ -132,6 +133,29 @@ def test_http_by_picture(server):
     assert picture.headers["content-type"].startswith("image/")
 
 
+CURLS = [
+    shlex.split(line)
+    for page in ("README.md", "docs/quickstart.md")
+    for line in (ROOT / page).read_text(encoding="utf-8").splitlines()
+    if line.startswith("curl ")
+]
+
+
+@pytest.mark.parametrize("curl", CURLS, ids=lambda words: next(word for word in words if word.startswith("localhost")))
+def test_the_documented_requests_work(server, curl, tmp_path):
+    path = next(word for word in curl if word.startswith("localhost")).removeprefix("localhost:8000")
+    if "-d" in curl:
+        answer = server.post(path, json=json.loads(curl[curl.index("-d") + 1]))
+    else:
+        field, _, _ = curl[curl.index("-F") + 1].partition("=@")
+        answer = server.post(path, files={field: (SHOP / "images/tent.jpg").read_bytes()})
+    assert answer.raise_for_status().json()["hits"]
+
+
+def test_there_are_documented_requests():
+    assert len(CURLS) == 4
+
+
 def test_the_page_is_served(server):
     page = server.get("/").raise_for_status()
     assert "<html" in page.text
@@ -143,7 +167,7 @@ def test_a_server_sees_what_the_command_line_writes_and_keeps_it_over_a_restart(
     running = Server(data)
     try:
         assert semblance("index", tmp_path / "one.csv", "-c", "live", data=data).returncode == 0
-        asked = {"text": "lamp"}
+        asked = {"query": "lamp"}
         hits = running.client.post("/v1/collections/live/search/text", json=asked).raise_for_status().json()["hits"]
         assert [hit["id"] for hit in hits] == ["lamp"]
     finally:
