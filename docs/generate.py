@@ -1,4 +1,4 @@
-"""Writes the reference pages of this folder from the code: settings.md, errors.md, cli.md.
+"""Writes the reference pages of this folder from the code: settings.md, errors.md, cli.md, http-api.md.
 
 `make docs` runs it; a test fails when a page differs from what this would write. What people write by hand is in the other pages.
 """
@@ -12,7 +12,9 @@ from typing import Any
 import typer
 
 FOLDER = Path(__file__).resolve().parent
-sys.path.insert(0, str(FOLDER.parent))
+sys.path[:0] = [str(FOLDER.parent), str(FOLDER)]
+
+from http_api import http_api_page  # noqa: E402
 
 from api.errors import STATUSES  # noqa: E402
 from cli.main import app  # noqa: E402
@@ -25,7 +27,7 @@ WRITTEN = "<!-- Written by `make docs`: change the code, not this page. -->"
 
 def pages() -> dict[str, str]:
     """Render every generated page by file name."""
-    return {"settings.md": settings_page(), "errors.md": errors_page(), "cli.md": cli_page()}
+    return {"settings.md": settings_page(), "errors.md": errors_page(), "cli.md": cli_page(), "http-api.md": http_api_page(WRITTEN)}
 
 
 def settings_page() -> str:

@@ -184,6 +184,23 @@ def test_the_last_search_wins_even_if_an_older_one_answers_later(page):
     expect(first(page)).to_contain_text("blue mug")
 
 
+def test_words_typed_before_the_server_has_answered_are_searched_for(visit):
+    visitor = visit()
+    held = []
+
+    def hold(route):
+        held.append(route)
+
+    visitor.page.route("**/v1/collections", hold)
+    page = visitor.open("/")
+    search(page, "blue")
+    page.wait_for_timeout(300)
+    expect(page.locator(CARDS)).to_have_count(0)
+    held[0].continue_()
+    expect(first(page)).to_contain_text("blue mug")
+    expect(page.get_by_role("searchbox")).to_have_value("blue")
+
+
 def test_a_search_can_be_shared_and_back_works(visit):
     page = visit().open("/?c=shop&q=green")
     expect(first(page)).to_contain_text("green mug")

@@ -38,6 +38,7 @@ function element(id) {
 function searchFor(changes, { push = true, focus = false } = {}) {
   clearTimeout(typing);
   show({ k: PAGE, notice: "", ...changes });
+  if (!state.collections.length) return null; // still starting: the search comes with it
   remember(push);
   return run({ focus });
 }
@@ -242,25 +243,30 @@ addEventListener("drop", (event) => {
 
 addEventListener("popstate", () => openAddress());
 
-async function openAddress() {
+async function openAddress(early = {}) {
   const { collection, query, like, where } = address.read();
   const number = history.state?.picture ?? null;
   const picture = pictures.get(number) ?? null;
-  show({ collection: collection || preferred(), query, where, picture, like: like ? await product(collection, like) : null, filterOpen: where !== "" });
-  show({ notice: number !== null && !picture ? messages.pictureGone : "", k: PAGE });
+  const notice = number !== null && !picture && !early.picture ? messages.pictureGone : "";
+  const shown = state.result?.hits.find((hit) => hit.id === like);
+  show({ collection: collection || preferred(), query, where, picture, like: like ? shown ?? { id: like, title: "", image: null } : null });
+  show({ filterOpen: where !== "", filterProblem: null, notice, k: PAGE, ...early });
   remember(false);
+  if (like && !shown) introduce(like);
   await run();
+}
+
+// A link names a product by its id: find out what it is called and looks like.
+async function introduce(id) {
+  const product = await readDocument(state.collection, id).catch(() => ({ title: id, image: null }));
+  if (state.like?.id !== id) return;
+  show({ like: { id, title: product.title, image: product.image } });
+  remember(false);
 }
 
 // The quickstart's catalogue is named "shop": where there is one, visitors begin there.
 function preferred() {
   return (state.collections.find((item) => item.name === "shop") ?? state.collections[0]).name;
-}
-
-async function product(collection, id) {
-  const shown = state.result?.hits.find((hit) => hit.id === id);
-  if (shown) return shown;
-  return readDocument(collection || preferred(), id).catch(() => ({ id, title: id, image: null }));
 }
 
 async function start() {
@@ -273,8 +279,12 @@ async function start() {
     show({ loading: false, problem: { title: messages.failed, detail: error.message || messages.offline, again: true } });
     return;
   }
-  if (state.collections.length) await openAddress();
-  else show({ loading: false, problem: { title: messages.noCollections, detail: messages.noCollectionsHint, again: true } });
+  if (!state.collections.length) {
+    show({ loading: false, problem: { title: messages.noCollections, detail: messages.noCollectionsHint, again: true } });
+    return;
+  }
+  const early = state.query !== query || state.picture; // the visitor was quicker than the server
+  await openAddress(early ? { query: state.query, picture: state.picture } : {});
 }
 
 start();

@@ -232,9 +232,13 @@ function percent(share) {
   return new Intl.NumberFormat(language, { style: "percent", maximumFractionDigits: 0 }).format(Math.min(share, 0.99));
 }
 
+const SYMBOLS = { "€": "EUR", $: "USD", "£": "GBP", "¥": "JPY", "₹": "INR", "₩": "KRW" };
+
+// A currency is an attribute of its own: a code, or the sign that stood before the number in the feed.
 function priceOf(attributes) {
   if (typeof attributes.price !== "number") return "";
-  const currency = attributes.currency ?? attributes.priceCurrency;
+  const given = attributes.currency ?? attributes.price_currency ?? attributes.priceCurrency;
+  const currency = SYMBOLS[given] ?? given;
   if (typeof currency === "string" && /^[A-Za-z]{3}$/.test(currency)) {
     return new Intl.NumberFormat(language, { style: "currency", currency, currencyDisplay: "narrowSymbol" }).format(attributes.price);
   }
