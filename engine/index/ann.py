@@ -121,7 +121,7 @@ def _empty_flat(faiss: ModuleType) -> Any:  # noqa: ANN401
 
 
 def _trained_lists(faiss: ModuleType, vectors: np.ndarray, threads: int) -> Any:  # noqa: ANN401
-    lists = 2 ** round(math.log2(4 * math.sqrt(len(vectors))))
+    lists = min(2 ** round(math.log2(4 * math.sqrt(len(vectors)))), len(vectors))
     coarse = faiss.IndexFlatIP(DIMENSIONS)
     index = faiss.IndexIVFScalarQuantizer(coarse, DIMENSIONS, lists, faiss.ScalarQuantizer.QT_8bit, faiss.METRIC_INNER_PRODUCT)
     index.own_fields = True

@@ -38,6 +38,8 @@ class Candidate:
 def find(snapshot: Snapshot, vectors: Vectors, weights: Weights, k: int, where: str | None) -> list[list[Candidate]]:
     """Find the `k` best documents per query, best first, ties by ascending key; raises `InvalidFilter`."""
     check_vectors(vectors)
+    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
+    vectors = vectors / np.where(lengths > 0, lengths, 1)
     found: list[list[Candidate]] = [[] for _ in vectors]
     for selection in snapshot.select(where):
         if len(selection):

@@ -179,7 +179,7 @@ def _read_manifest(folder: Path, digest: str) -> Mapping[str, Any]:
         raise SegmentDamaged(f"{path} is missing")
     data = path.read_bytes()
     if hashlib.sha256(data).hexdigest() != digest:
-        raise SegmentDamaged(f"{path} is not as written")
+        raise SegmentDamaged(f"{path} is not the one that CURRENT names")
     manifest: Mapping[str, Any] = orjson.loads(data)
     if manifest["format"] != FORMAT:
         raise SegmentDamaged(f"{path} has format {manifest['format']}, this version reads {FORMAT}")

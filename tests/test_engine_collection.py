@@ -1,0 +1,449 @@
+"""The collection as a whole: against a brute-force twin, across processes, and through kill -9."""
+
+import contextlib
+import json
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
+
+from engine.collection import Collection
+from engine.config import Settings
+from engine.datatypes import Document, Embedding, EncodedDocument
+from engine.errors import CollectionCorrupt, CollectionExists, CollectionNotFound, InvalidInput, MissingExtra, StorageError
+from engine.index import ann, planner
+from tests.storage import BOTH, IMAGE, Twin, assert_same, axis, content, encoded, ids_of, unit
+
+SETTINGS = Settings(threads=1, busy_timeout_ms=5000)
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def create(path: Path) -> Collection:
+    return Collection.create(path, fingerprint="f1", encoder="bundle:default", settings=SETTINGS)
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "data" / "shop"
+
+
+@pytest.fixture
+def collection(path: Path) -> Iterator[Collection]:
+    opened = create(path)
+    yield opened
+    opened.close()
+
+
+def names(collection: Collection, vector: np.ndarray, k: int = 10, **options: object) -> list[str]:
+    return ids_of(collection, collection.search(vector[None], k, weights=IMAGE, **options)[0])
+
+
+# The folder
+
+
+def test_a_collection_says_what_made_it(collection: Collection, path: Path):
+    about = json.loads((path / "collection.json").read_text())
+    assert (about["format"], about["encoder"], about["fingerprint"]) == (1, "bundle:default", "f1")
+    assert about["created"].endswith("+00:00")
+    reopened = Collection.open(path, settings=SETTINGS)
+    assert (reopened.name, reopened.path, reopened.fingerprint, reopened.encoder) == ("shop", path, "f1", "bundle:default")
+    assert reopened.identity == collection.identity
+    assert (len(reopened), reopened.version, list(reopened.ids())) == (0, 0, [])
+    reopened.close()
+
+
+def test_one_name_one_collection(collection: Collection, path: Path):
+    with pytest.raises(CollectionExists, match="'shop'"):
+        create(path)
+    with pytest.raises(CollectionNotFound, match="'nobody'"):
+        Collection.open(path.with_name("nobody"), settings=SETTINGS)
+    with pytest.raises(CollectionNotFound, match="'nobody'"):
+        Collection.destroy(path.with_name("nobody"))
+
+
+def test_a_creation_that_was_killed_is_done_anew(path: Path):
+    path.mkdir(parents=True)
+    (path / "documents.sqlite").write_bytes(b"")
+    (path / "segments").mkdir()
+    with pytest.raises(CollectionNotFound):
+        Collection.open(path, settings=SETTINGS)
+    created = create(path)
+    created.upsert([encoded("a", [axis(0)])])
+    assert names(created, axis(0)) == ["a"]
+    created.close()
+    assert [entry.name for entry in path.parent.iterdir()] == ["shop"]
+
+
+def test_a_folder_of_other_things_is_left_alone(path: Path):
+    path.mkdir(parents=True)
+    (path / "holiday.jpg").write_bytes(b"x")
+    with pytest.raises(StorageError, match=r"holiday\.jpg"):
+        create(path)
+    assert (path / "holiday.jpg").read_bytes() == b"x"
+    assert [entry.name for entry in path.parent.iterdir()] == ["shop"]
+
+
+def test_a_destroyed_collection_leaves_nothing_and_its_holders_are_told(collection: Collection, path: Path):
+    collection.upsert([encoded("a", [axis(0)])])
+    collection.compact()
+    assert not collection.dropped
+    Collection.destroy(path)
+    assert list(path.parent.iterdir()) == []
+    assert collection.dropped
+    with pytest.raises(CollectionNotFound, match="dropped"):
+        names(collection, axis(0))
+    again = create(path)
+    assert again.identity != collection.identity
+    assert collection.dropped
+    again.close()
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ('{"format": 2, "encoder": "e", "fingerprint": "f", "identity": "i"}', "format 2, this version reads 1: upgrade"),
+        ('{"format": 1}', "does not name its encoder"),
+        ("[]", "format None"),
+        ("{", "is damaged"),
+    ],
+)
+def test_an_unknown_format_is_refused_with_a_remedy(collection: Collection, path: Path, text: str, sentence: str):
+    (path / "collection.json").write_text(text)
+    with pytest.raises(CollectionCorrupt, match=sentence):
+        Collection.open(path, settings=SETTINGS)
+
+
+@pytest.mark.parametrize("harm", ["removed", "empty", "rubbish"])
+def test_damaged_documents_are_said_at_opening(collection: Collection, path: Path, harm: str):
+    collection.upsert([encoded("a")])
+    collection.close()
+    database = path / "documents.sqlite"
+    database.unlink() if harm == "removed" else database.write_bytes(b"" if harm == "empty" else os.urandom(8192))
+    with pytest.raises(CollectionCorrupt, match=r"documents\.sqlite.*(backup|index)"):
+        Collection.open(path, settings=SETTINGS)
+
+
+def test_without_faiss_the_install_line_is_said(path: Path, collection: Collection, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setitem(sys.modules, "faiss", None)
+    with pytest.raises(MissingExtra, match=r"pip install 'semblance\[cpu\]'"):
+        Collection.open(path, settings=SETTINGS)
+
+
+# Reading one's own and others' writes
+
+
+def test_a_write_is_found_by_the_next_search(collection: Collection):
+    collection.upsert([encoded("a", [axis(0)], price=5), encoded("b", [axis(1)], price=50)])
+    assert names(collection, axis(0)) == ["a", "b"]
+    assert names(collection, axis(0), where="price > 10") == ["b"]
+    collection.update(Document("b", "b", attributes={"price": 1}))
+    assert names(collection, axis(0), where="price > 10") == []
+    assert names(collection, axis(1), k=1) == ["b"]
+    assert collection.delete(["a", "x"]) == 1
+    assert names(collection, axis(0)) == ["b"]
+    assert collection.get(["a", "b"])[0] is None
+    assert (len(collection), collection.count(None)) == (1, 1)
+
+
+def test_another_opened_collection_sees_it_at_its_next_search(collection: Collection, path: Path):
+    other = Collection.open(path, settings=SETTINGS)
+    assert names(other, axis(0)) == []
+    collection.upsert([encoded("a", [axis(0)])])
+    assert names(other, axis(0)) == ["a"]
+    assert other.version == collection.version
+    other.delete(["a"])
+    assert names(collection, axis(0)) == []
+    other.close()
+
+
+def test_a_known_content_needs_no_vector(collection: Collection):
+    collection.upsert([encoded("a", [axis(0)])])
+    assert set(collection.vectors_of([content(axis(0)), b"?" * 16])) == {content(axis(0))}
+    collection.upsert([EncodedDocument(Document("b"), b"", (Embedding("image", content(axis(0)), None),))])
+    assert set(names(collection, axis(0))) == {"a", "b"}
+    with pytest.raises(InvalidInput, match=b"\x02".hex() * 16):
+        collection.upsert([EncodedDocument(Document("c"), b"", (Embedding("image", b"\x02" * 16, None),))])
+
+
+def test_a_document_deleted_between_search_and_reading_is_a_gap(collection: Collection):
+    collection.upsert([encoded("a", [axis(0)]), encoded("b", [axis(1)])])
+    keys = [c.key for c in collection.search(axis(0)[None], 2, weights=IMAGE)[0]]
+    collection.delete(["a"])
+    assert [d.id if d else None for d in collection.hydrate(keys)] == [None, "b"]
+
+
+def test_readers_do_not_wait_for_a_writer(collection: Collection, path: Path):
+    collection.upsert([encoded("a", [axis(0)])])
+    other = sqlite3.connect(path / "documents.sqlite", isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    other.execute("DELETE FROM documents")
+    start = time.monotonic()
+    assert names(collection, axis(0)) == ["a"]
+    assert collection.count("id exists") == 1
+    assert time.monotonic() - start < 2
+    other.execute("ROLLBACK")
+    other.close()
+
+
+def test_a_read_only_disk_is_searched(collection: Collection, path: Path, monkeypatch: pytest.MonkeyPatch):
+    collection.upsert([encoded("a", [axis(0)]), encoded("b", [axis(1)])])
+    collection.compact()
+    collection.upsert([encoded("c", [axis(2)])])
+    collection.close()
+    monkeypatch.setattr(os, "access", lambda target, mode: False)  # what a read-only mount answers, also to root
+    opened = Collection.open(path, settings=SETTINGS)
+    assert names(opened, axis(2), k=1) == ["c"]
+    assert opened.count("id exists") == 3
+    with pytest.raises(StorageError, match="cannot be written"):
+        opened.upsert([encoded("d")])
+    opened.close()
+
+
+def test_threads_search_while_others_write(collection: Collection):
+    collection.upsert([encoded(f"base{n}", [axis(n)]) for n in range(100)])
+    done = threading.Event()
+
+    def read() -> None:
+        while not done.is_set():
+            for number in (3, 50):
+                assert names(collection, axis(number), k=1)[0] in {f"base{number}", f"twice{number}"}
+
+    with ThreadPoolExecutor(3) as pool:
+        readers = [pool.submit(read) for _ in range(3)]
+        try:
+            for number in range(60):
+                collection.upsert([encoded(f"twice{number}", [axis(number)])])
+                if number % 20 == 0:
+                    collection.compact()
+        finally:
+            done.set()
+        for reader in readers:
+            reader.result()
+    assert collection.count(None) == 160
+
+
+# Against a brute-force twin
+
+IDS = st.sampled_from([f"p{n}" for n in range(12)])
+AXES = st.integers(0, 5)
+PRICES = st.integers(0, 4)
+FILTERS = [
+    (None, lambda d: True),
+    ("price < 2", lambda d: d.attributes["price"] < 2),
+    ("not price = 1", lambda d: d.attributes["price"] != 1),
+    ("brand = 'b1' or price >= 3", lambda d: d.attributes["brand"] == "b1" or d.attributes["price"] >= 3),
+    (
+        "tags contains 't2' and brand in ('b0', 'b2')",
+        lambda d: "t2" in d.attributes["tags"] and d.attributes["brand"] in {"b0", "b2"},
+    ),
+    ("id > 'p3' and title contains '7'", lambda d: d.id > "p3" and "7" in d.title),
+]
+
+
+class Machine(RuleBasedStateMachine):
+    """Random histories: whatever happened, the collection answers as its twin does."""
+
+    @initialize()
+    def start(self) -> None:
+        self.folder = tempfile.TemporaryDirectory()
+        self.collection, self.twin = create(Path(self.folder.name) / "shop"), Twin()
+
+    @rule(rows=st.lists(st.tuples(IDS, st.lists(AXES, max_size=3, unique=True), st.none() | AXES, PRICES), max_size=5))
+    def upsert(self, rows: list[tuple[str, list[int], int | None, int]]) -> None:
+        documents = [
+            encoded(id, [mixed(n) for n in pictures], None if title is None else mixed(title), **attributes(price))
+            for id, pictures, title, price in rows
+        ]
+        self.collection.upsert(documents)
+        self.twin.upsert(documents)
+
+    @rule(id=IDS, price=PRICES)
+    def update(self, id: str, price: int) -> None:
+        if id in self.twin.stored:
+            document = Document(id, f"updated {price}", attributes=attributes(price))
+            self.collection.update(document)
+            self.twin.update(document)
+
+    @rule(ids=st.lists(IDS, max_size=4))
+    def delete(self, ids: list[str]) -> None:
+        assert self.collection.delete(ids) == self.twin.delete(ids)
+
+    @rule()
+    def compact(self) -> None:
+        self.collection.compact()
+
+    @rule()
+    def reopen(self) -> None:
+        self.collection.close()
+        self.collection = Collection.open(self.collection.path, settings=SETTINGS)
+
+    @rule(number=AXES, share=st.sampled_from([0.0, 0.3, 0.5, 1.0]), k=st.integers(1, 13), condition=st.sampled_from(FILTERS))
+    def search(self, number: int, share: float, k: int, condition: tuple[str | None, object]) -> None:
+        where, holds = condition
+        weights = np.array([share, 1 - share], np.float32)
+        assert_same(self.collection, self.twin, mixed(number), weights, k, where=where, holds=holds)
+
+    @invariant()
+    def counts(self) -> None:
+        assert len(self.collection) == len(self.twin.stored)
+        assert list(self.collection.ids()) == sorted(self.twin.stored)
+        for where, holds in FILTERS:
+            assert self.collection.count(where) == len(self.twin.admitted(holds))
+
+    def teardown(self) -> None:
+        self.collection.close()
+        self.folder.cleanup()
+
+
+def mixed(number: int) -> np.ndarray:
+    """Unit vectors that are neither equal nor orthogonal."""
+    vector = axis(number) + 0.5 * axis((number + 1) % 6) + 0.1 * axis(9)
+    return (vector / np.linalg.norm(vector)).astype(np.float32)
+
+
+def attributes(price: int) -> dict[str, object]:
+    return {"price": price if price % 2 else float(price), "brand": f"b{price % 3}", "tags": tuple(f"t{n}" for n in range(price))}
+
+
+MACHINE = settings(max_examples=8, stateful_step_count=15, deadline=None, suppress_health_check=list(HealthCheck))
+
+
+def test_any_history_answers_as_brute_force_does():
+    run_state_machine_as_test(Machine, settings=MACHINE)
+
+
+def test_any_history_answers_as_brute_force_does_through_the_index(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(planner, "EXACT_DOCUMENTS", 2)
+    run_state_machine_as_test(Machine, settings=MACHINE)
+
+
+@pytest.mark.slow
+def test_any_history_answers_as_brute_force_does_through_lists(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(planner, "EXACT_DOCUMENTS", 2)
+    monkeypatch.setattr(ann, "FLAT_ROWS", 3)
+    run_state_machine_as_test(Machine, settings=settings(MACHINE, max_examples=5))
+
+
+# Processes
+
+WRITER = """
+import sys
+from pathlib import Path
+from engine.collection import Collection
+from engine.config import Settings
+from engine.index import live
+from tests.storage import axis, encoded
+
+live.COMPACT_ROWS = 15
+prefix, count = sys.argv[2], int(sys.argv[3])
+collection = Collection.open(Path(sys.argv[1]), settings=Settings(threads=1))
+for n in range(count):
+    collection.upsert([encoded(f"{prefix}{n}", [axis(n % 256)], n=n), encoded(f"{prefix}{n}b", [axis(n % 256)], n=n)])
+    if n % 5 == 4:
+        collection.delete([f"{prefix}{n - 4}b"])
+    print(n, flush=True)
+collection.close()
+"""
+
+
+def writer(path: Path, prefix: str, count: int) -> "subprocess.Popen[str]":
+    command = [sys.executable, "-c", WRITER, str(path), prefix, str(count)]
+    return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def test_three_processes_write_at_once(collection: Collection, path: Path):
+    processes = [writer(path, prefix, 30) for prefix in "xyz"]
+    for process in processes:
+        _, errors = process.communicate(timeout=120)
+        assert process.returncode == 0, errors
+    assert collection.count(None) == len(collection) == 3 * (60 - 6)
+    for n in (0, 7, 29):
+        (found,) = collection.search(axis(n)[None], 6, weights=BOTH)
+        assert {id for id, c in zip(ids_of(collection, found), found, strict=True) if c.score == 1} == {
+            f"{prefix}{n}{suffix}" for prefix in "xyz" for suffix in (("",) if n % 5 == 0 else ("", "b"))
+        }
+
+
+def test_another_process_is_seen_within_a_second(collection: Collection, path: Path):
+    assert names(collection, axis(0)) == []
+    process = writer(path, "x", 1)
+    assert process.stdout is not None
+    assert process.stdout.readline() == "0\n"
+    assert set(names(collection, axis(0))) == {"x0", "x0b"}
+    process.communicate(timeout=60)
+
+
+def kill_and_check(path: Path, seed: int) -> None:
+    """Kill a writer somewhere, then compare what is there with what it acknowledged."""
+    process = writer(path, f"r{seed}-", 10_000)
+    assert process.stdout is not None
+    acknowledged = -1
+    wanted = int(np.random.default_rng(seed).integers(0, 40))
+    for line in process.stdout:
+        acknowledged = int(line)
+        if acknowledged >= wanted:
+            break
+    time.sleep(float(np.random.default_rng(seed).random()) * 0.02)
+    process.send_signal(signal.SIGKILL)
+    rest, _ = process.communicate(timeout=60)
+    acknowledged = max([acknowledged, *(int(line) for line in rest.split())])
+    opened = Collection.open(path, settings=SETTINGS)
+    ids = set(opened.ids())
+    for n in range(acknowledged + 1):
+        assert f"r{seed}-{n}" in ids
+        assert (f"r{seed}-{n}b" in ids) == (
+            n % 5 != 0 or n + 4 > acknowledged or (n + 4 == acknowledged and f"r{seed}-{n}b" in ids)
+        )
+    whole = {id.removesuffix("b") for id in ids if id.startswith(f"r{seed}-")}
+    assert len(whole) - (acknowledged + 1) in {0, 1}  # at most the one whose answer was under way
+    assert opened.count(None) == len(ids)
+    (found,) = opened.search(axis(acknowledged % 256)[None], 400, weights=IMAGE)
+    assert f"r{seed}-{acknowledged}" in ids_of(opened, found)
+    with contextlib.closing(sqlite3.connect(path / "documents.sqlite")) as database:
+        assert database.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+    opened.close()
+
+
+@pytest.mark.slow
+def test_kill_9_loses_no_acknowledged_write(collection: Collection, path: Path):
+    for seed in range(10):
+        kill_and_check(path, seed)
+
+
+@pytest.mark.soak
+def test_kill_9_at_two_hundred_points(collection: Collection, path: Path):
+    for seed in range(100, 300):
+        kill_and_check(path, seed)
+        if seed % 20 == 0:
+            Collection.destroy(path)
+            create(path).close()
+
+
+def test_recall_of_a_fused_search_through_the_index(collection: Collection, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(planner, "EXACT_DOCUMENTS", 100)
+    images, titles = unit(3000, seed=1), unit(3000, seed=2)
+    documents = [encoded(f"p{n}", images[n : n + 1], titles[n]) for n in range(3000)]
+    collection.upsert(documents)
+    collection.compact()
+    queries = np.concatenate([images[:20] + titles[:20], unit(20, seed=3)])
+    queries /= np.linalg.norm(queries, axis=1, keepdims=True)
+    weights = np.repeat(BOTH, 40, axis=0)
+    found = collection.search(queries, 10, weights=weights)
+    monkeypatch.setattr(planner, "EXACT_DOCUMENTS", 10_000)
+    truth = collection.search(queries, 10, weights=weights)
+    overlap = [len({c.key for c in f} & {c.key for c in t}) / 10 for f, t in zip(found, truth, strict=True)]
+    assert np.mean(overlap[:20]) >= 0.95
+    assert [f[0] for f in found[:20]] == [t[0] for t in truth[:20]]
