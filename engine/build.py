@@ -1,5 +1,6 @@
 """The only place that chooses implementations: settings in, a working engine out."""
 
+import ctypes
 import logging
 from pathlib import Path
 
@@ -72,8 +73,10 @@ def bundle_folder(spec: str) -> Path | None:
 
 
 def _cuda_is_there() -> bool:
+    """Ask torch, but only where a driver is: importing torch takes seconds, and most processors have no GPU beside them."""
     try:
+        ctypes.CDLL("libcuda.so.1")
         import torch  # noqa: PLC0415  torch is an extra
-    except ImportError:
+    except (OSError, ImportError):
         return False
     return bool(torch.cuda.is_available())

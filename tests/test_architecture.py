@@ -1,6 +1,7 @@
 """The rules of the house, held by a test: layers, sizes, names, and who may touch the environment, the terminal and torch."""
 
 import ast
+import ctypes
 import statistics
 import subprocess
 import sys
@@ -34,6 +35,14 @@ def length(function: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
     """Lines of the body, without the docstring."""
     body = function.body[1:] if ast.get_docstring(function) is not None else function.body
     return (body[-1].end_lineno or 0) - body[0].lineno + 1 if body else 0
+
+
+def has_gpu_driver() -> bool:
+    try:
+        ctypes.CDLL("libcuda.so.1")
+    except OSError:
+        return False
+    return True
 
 
 def test_arrows_only_point_down():
@@ -134,10 +143,19 @@ def test_the_command_line_starts_without_the_engine():
     assert heavy == set(), f"`semblance --help` loads {sorted(heavy)}"
 
 
+@pytest.mark.skipif(has_gpu_driver(), reason="with a GPU driver there is something to ask torch about")
+def test_looking_for_a_gpu_that_is_not_there_imports_no_torch():
+    """Even where torch is installed: it would cost every command of the command line seconds."""
+    assert "torch" not in loaded_after("import engine.build; assert not engine.build._cuda_is_there()")
+
+
 def loaded_by(module: str) -> set[str]:
-    code = f"import {module}, sys; print(' '.join({{name.split('.')[0] for name in sys.modules}}))"
-    run = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
-    return set(run.stdout.split())
+    return loaded_after(f"import {module}")
+
+
+def loaded_after(code: str) -> set[str]:
+    command = [sys.executable, "-c", f"{code}\nimport sys; print(*{{name.split('.')[0] for name in sys.modules}})"]
+    return set(subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout.split())
 
 
 def test_every_dependency_has_its_reason_on_record():
