@@ -1,0 +1,29 @@
+"""OpenVINO, imported so that it does not phone home.
+
+OpenVINO 2026's converter sends a usage event when it is imported, unless its telemetry package is absent. Everything in this
+project that needs OpenVINO imports it from here, after that package has been made to look absent for this process.
+"""
+
+import sys
+from importlib import import_module
+from typing import Any
+
+sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]  # None makes an import of it fail
+
+openvino: Any = import_module("openvino")
+
+
+def has_bf16() -> bool:
+    """Say whether this processor computes in bfloat16."""
+    return "BF16" in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+
+
+def compile_for_cpu(graph: Any, *, threads: int, bf16: bool) -> Any:  # noqa: ANN401  OpenVINO has no types
+    """Compile a graph for this processor; 0 threads means all cores. One stream: a call uses every thread."""
+    hints = {
+        "INFERENCE_PRECISION_HINT": "bf16" if bf16 else "f32",
+        "INFERENCE_NUM_THREADS": threads,
+        "NUM_STREAMS": 1,
+        "PERFORMANCE_HINT": "LATENCY",
+    }
+    return openvino.Core().compile_model(graph, "CPU", hints)
