@@ -1,0 +1,116 @@
+"""The corpus of a training run: items, their cached features, and lookups from captions to cached texts."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float16, Int64
+
+from engine.encoders.texts import TextReader, select
+from engine.encoders.towers import ImageShape, ImageTower, TextShape, TextTower, Towers
+from engine.training.features import Cut, MapJob, Progress, StateJob, States, cache_maps, cache_states
+from engine.training.imagenet import class_captions
+from engine.training.pairs import Caption, Pairs
+from engine.training.pretrained import Classifier, TextModel, load_image_weights, load_text_weights, read_text_model
+from engine.training.sources import read_default
+from engine.training.vocabulary import build_tokenizer, choose_pieces
+
+KIND_DELAY = {"multi30k": 1, "ja_mt": 2, "tag": 3}
+LANGUAGE_DELAY = {"en": 0, "zh": 0, "de": 1}
+OTHER_LANGUAGE = 2
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectTexts:
+    """Cached texts that name one general object. `everyday` ones have names in several languages and are drawn more often."""
+
+    english: Int64[np.ndarray, " m"]
+    every: Int64[np.ndarray, " n"]
+
+    @property
+    def everyday(self) -> bool:
+        """Say whether a shop is likely to sell it."""
+        return len(self.every) > len(self.english)
+
+
+@dataclass(frozen=True, slots=True)
+class Corpus:
+    """Everything a run reads. `text_rows[j]` is the cached text of caption `j`; `objects[k]` the texts of ImageNet class `k`."""
+
+    pairs: Pairs
+    texts: tuple[str, ...]
+    text_rows: Int64[np.ndarray, " n"]
+    objects: tuple[ObjectTexts, ...]
+    maps: Float16[np.ndarray, "i c h w"]
+    states: States
+    classifier: Classifier
+
+    def usable(self) -> Bool[np.ndarray, " n"]:
+        """Say which captions have cached states."""
+        return self.text_rows < self.states.done
+
+    def rows_of(self, texts: Sequence[str]) -> Int64[np.ndarray, " m"]:
+        """Find texts among the cached ones."""
+        index = {text: row for row, text in enumerate(self.texts)}
+        return np.array([index[text] for text in texts], np.int64)
+
+
+def pretrained_towers() -> tuple[Towers, Classifier, TextModel]:
+    """Build both towers with the weights training starts from."""
+    image, text, model = ImageTower(ImageShape()), TextTower(TextShape()), read_text_model()
+    classifier = load_image_weights(image)
+    load_text_weights(text, model)
+    return Towers(image.eval(), text.eval()), classifier, model
+
+
+def prepare(data: Path, work: Path, cut: Cut, towers: Towers, sources: tuple[Classifier, TextModel], progress: Progress) -> Corpus:
+    """Read the data, choose the vocabulary, and compute whatever features are not cached yet."""
+    classifier, model = sources
+    pairs = Pairs.build(read_default(data))
+    objects = class_captions()
+    texts = order_texts([*pairs.captions, *(caption for captions in objects for caption in captions)])
+    reader = prepare_vocabulary(model, texts, work, towers.text.positions.shape[0])
+    with torch.no_grad():
+        job = MapJob([item.image for item in pairs.items], ImageShape().size, cut.stage)
+        maps = cache_maps(towers.image, job, work, 0, progress)
+        states = cache_states(towers.text, StateJob(reader, texts, cut.layer), work, 0, progress)
+    index = {text: row for row, text in enumerate(texts)}
+    text_rows = np.array([index[caption.text] for caption in pairs.captions], np.int64)
+    return Corpus(pairs, tuple(texts), text_rows, object_texts(objects, index), maps, states, classifier)
+
+
+def object_texts(objects: Sequence[Sequence[Caption]], index: Mapping[str, int]) -> tuple[ObjectTexts, ...]:
+    """Find the names of each object among the cached texts."""
+    return tuple(
+        ObjectTexts(
+            np.array([index[c.text] for c in captions if c.language == "en"], np.int64),
+            np.array([index[c.text] for c in captions], np.int64),
+        )
+        for captions in objects
+    )
+
+
+def order_texts(captions: Sequence[Caption]) -> list[str]:
+    """List every distinct text once, the ones training needs most first."""
+    rank: dict[str, int] = {}
+    for caption in captions:
+        place = KIND_DELAY.get(caption.kind, 0) + LANGUAGE_DELAY.get(caption.language, OTHER_LANGUAGE)
+        rank[caption.text] = min(place, rank.get(caption.text, place))
+    return sorted(rank, key=lambda text: (rank[text], text))
+
+
+def prepare_vocabulary(model: TextModel, texts: Sequence[str], work: Path, max_tokens: int) -> TextReader:
+    """Choose the pieces, write tokenizer and token table into the work folder, and open them."""
+    work.mkdir(parents=True, exist_ok=True)
+    chosen = work / "pieces.json"
+    if chosen.exists():
+        rows = np.array(json.loads(chosen.read_text()), np.int64)
+    else:
+        rows = choose_pieces(model, texts)
+        chosen.write_text(json.dumps(rows.tolist()))
+    build_tokenizer(model, rows).save(str(work / "tokenizer.json"), pretty=False)
+    np.save(work / "tokens.npy", select(model.table, rows))
+    return TextReader.load(work / "tokenizer.json", work / "tokens.npy", max_tokens)
