@@ -312,3 +312,8 @@ def hf_siglip(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def open_clip_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return save_open_clip(tmp_path_factory.mktemp("models") / "open_clip")
+
+
+@pytest.fixture(scope="session")
+def wide_open_clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_open_clip(tmp_path_factory.mktemp("models") / "wide", embed_dim=320)

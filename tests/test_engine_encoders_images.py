@@ -267,6 +267,16 @@ class TestAccuracy:
         once = squash(photo(), 64)
         assert np.array_equal(np.asarray(once), np.asarray(squash(once, 64)))
 
+    def test_a_picture_opened_and_not_yet_decoded_gives_the_same_pixels(self, tmp_path: Path) -> None:
+        (tmp_path / "photo.jpg").write_bytes(saved(photo(), "JPEG"))
+        expected = open_((tmp_path / "photo.jpg").read_bytes(), 224).tobytes()
+        with Image.open(tmp_path / "photo.jpg") as lazy:
+            assert squash(lazy, 224).tobytes() == expected
+            assert squash(lazy, 224).tobytes() == expected
+            assert lazy.size == (1000, 750)
+            lazy.load()
+            assert len(squash(lazy, 224).tobytes()) == len(expected)
+
 
 class TestRefused:
     def test_no_bytes(self) -> None:
@@ -309,6 +319,13 @@ class TestRefused:
             warnings.simplefilter("error")
             assert refused(claim(30_000, 30_000)) == "too_many_pixels"
             assert refused(claim(10_000, 10_000)) == "too_many_pixels"
+
+    def test_a_damaged_picture_opened_and_not_yet_decoded(self) -> None:
+        for kind in ("JPEG", "PNG"):
+            data = saved(photo(300, 200), kind)
+            with Image.open(io.BytesIO(data[: len(data) // 2])) as lazy, pytest.raises(InvalidImage) as caught:
+                squash(lazy, 32)
+            assert caught.value.reason == "truncated"
 
     def test_the_limit_is_ours_not_pillows(self) -> None:
         data = saved(Image.new("1", (14_000, 14_000)), "PNG")

@@ -127,21 +127,38 @@ def decode(data: bytes, *, size: int | None, max_pixels: int) -> Image:
         if size is not None and isinstance(picture, JpegImagePlugin.JpegImageFile):
             picture.draft(None, (int(GAP * size), int(GAP * size)))
         with _memory_bounded(picture):
-            return _upright_rgb(picture) if size is None else squash(picture, size)
+            return _upright_rgb(picture) if size is None else _squashed(picture, size)
 
 
 def squash(image: Image, size: int) -> Image:
-    """Turn any decoded picture into an upright RGB square of side `size`, without cropping; the input is not changed.
+    """Turn any picture into an upright RGB square of side `size`, without cropping; the input is not changed.
 
+    A JPEG that Pillow has opened and not yet decoded gives the very pixels `decode` gives; one decoded in full may differ
+    from them by one or two of 255 when it is large enough for scaled decoding.
     Raises `InvalidImage` for pixels that have no meaning as colours (unsupported) or that a lazily opened file cannot give
     (truncated).
     """
+    if (data := _undecoded_jpeg(image)) is not None:
+        return decode(data, size=size, max_pixels=image.width * image.height)
+    return _squashed(image, size)
+
+
+def _squashed(image: Image, size: int) -> Image:
     with _damage_named(image.format or "decoded"):
         image.load()  # first: loading a TIFF turns it upright itself
         turn = _TURNS.get(_orientation(image))
         square = _as_rgb(image).resize((size, size), PillowImage.Resampling.BICUBIC, reducing_gap=GAP)
     square.info = {}
     return square if turn is None else square.transpose(turn)
+
+
+def _undecoded_jpeg(image: Image) -> bytes | None:
+    if not isinstance(image, JpegImagePlugin.JpegImageFile) or image.fp is None:
+        return None
+    if not image.tile or image.decoderconfig or image.tell() != 0:
+        return None
+    image.fp.seek(0)
+    return bytes(image.fp.read())
 
 
 def _upright_rgb(image: Image) -> Image:
