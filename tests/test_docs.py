@@ -14,7 +14,7 @@ from engine.errors import SemblanceError
 from engine.filters import parse
 from indexer.columns import GUESSES, plan_columns
 from indexer.report import CODES
-from indexer.values import attributes_of, kind_of
+from indexer.values import attributes_of, kinds_of
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "examples").glob("*.md")])
@@ -73,10 +73,14 @@ def test_documented_column_names_are_found():
             assert name in (found.images if part == "image" else [getattr(found, part)])
 
 
+def kind_of(*cells: str) -> str:
+    return kinds_of(["x"], [[cell] for cell in cells])["x"]
+
+
 def test_documented_values_are_read_so():
     assert attributes_of("price", "€ 19,90", "text") == {"price": 19.9, "price_currency": "€"}
-    assert attributes_of("code", "00123", kind_of(["00123", "00124"])) == {"code": "00123"}
-    assert attributes_of("color", "red|blue", kind_of(["red|blue"])) == {"color": ("red", "blue")}
+    assert attributes_of("code", "00123", kind_of("00123", "00124")) == {"code": "00123"}
+    assert attributes_of("color", "red|blue", kind_of("red|blue", "red")) == {"color": ("red", "blue")}
     assert attributes_of("sale", "true", "text") == {"sale": True}
     assert [attributes_of("x", text, "text") for text in ("", " ", "n/a", "null", "nan")] == [{}] * 5
 
