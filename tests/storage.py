@@ -68,7 +68,7 @@ class Twin:
         found = []
         for document in self.admitted(holds):
             cosines = {
-                view: max((float(e.vector.astype(np.float16).astype(np.float32) @ vector), n) for n, e in enumerate(own))[0]
+                view: max(min(1.0, float(e.vector.astype(np.float16).astype(np.float32) @ vector)) for e in own)
                 for view in ("image", "title")
                 if (own := [e for e in document.embeddings if e.view == view])
             }

@@ -318,7 +318,7 @@ def attributes(price: int) -> dict[str, object]:
     return {"price": price if price % 2 else float(price), "brand": f"b{price % 3}", "tags": tuple(f"t{n}" for n in range(price))}
 
 
-MACHINE = settings(max_examples=8, stateful_step_count=15, deadline=None, suppress_health_check=list(HealthCheck))
+MACHINE = settings(max_examples=12, stateful_step_count=20, deadline=None, suppress_health_check=list(HealthCheck))
 
 
 def test_any_history_answers_as_brute_force_does():
