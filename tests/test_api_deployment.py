@@ -1,5 +1,6 @@
 """What an operator copies: docker-compose.yml, Dockerfile and .env.example agree with the code."""
 
+import hashlib
 import json
 import re
 from pathlib import Path
@@ -103,3 +104,12 @@ def test_the_example_environment_explains_each_setting():
     text = (ROOT / ".env.example").read_text(encoding="utf-8")
     for name, field in Settings.model_fields.items():
         assert f"# {field.description}\n#{PREFIX}{name.upper()}=" in text
+
+
+def test_vendored_files_are_those_their_version_notes_name():
+    for note in (ROOT / "api/static/vendor").glob("*/VERSION"):
+        sums = dict(reversed(line.split()) for line in note.read_text(encoding="utf-8").splitlines()[2:])
+        kept = {str(path.relative_to(note.parent)) for path in note.parent.rglob("*") if path.suffix in (".js", ".css")}
+        assert set(sums) == kept
+        for name, expected in sums.items():
+            assert hashlib.sha256((note.parent / name).read_bytes()).hexdigest() == expected, name
