@@ -13,6 +13,7 @@ from engine.training.evaluate import recall
 from engine.training.features import Cut, States
 from engine.training.pairs import Caption, Item, Pairs
 from engine.training.pretrained import Classifier
+from engine.training.teacher import Teacher
 from engine.training.trainer import Model, Stage, Trainer, embed_pictures, embed_texts
 
 PAIRS, UNSEEN, CELLS, TOKENS, FEATURES, WIDTH = 200, 1_000, 4, 5, 48, 32
@@ -45,7 +46,9 @@ def corpus() -> Corpus:
     classifier = Classifier(random.normal(size=(4, FEATURES)).astype(np.float32), np.zeros(4, np.float32))
     objects = tuple(ObjectTexts(np.array([row]), np.array([row])) for row in range(4))
     texts = tuple(str(n) for n in range(count))
-    return Corpus(Pairs.build(items), texts, np.arange(count), objects, cells.astype(np.float16), cached, classifier)
+    rows = [vectors.astype(np.float32) for vectors in (hidden, hidden, random.normal(size=(4, 12)))]
+    teacher = Teacher(*(vectors / np.linalg.norm(vectors, axis=1, keepdims=True) for vectors in rows))
+    return Corpus(Pairs.build(items), texts, np.arange(count), objects, cells.astype(np.float16), cached, classifier, teacher)
 
 
 def train(steps: int, seed: int = 0, objects: int = 0) -> tuple[Model, Corpus]:

@@ -16,6 +16,7 @@ from engine.training.imagenet import class_captions
 from engine.training.pairs import Caption, Pairs
 from engine.training.pretrained import Classifier, TextModel, load_image_weights, load_text_weights, read_text_model
 from engine.training.sources import read_default
+from engine.training.teacher import Teacher, english, sentence_vectors, teach
 from engine.training.vocabulary import build_tokenizer, choose_pieces
 
 KIND_DELAY = {"multi30k": 1, "ja_mt": 2, "tag": 3}
@@ -47,6 +48,7 @@ class Corpus:
     maps: Float16[np.ndarray, "i c h w"]
     states: States
     classifier: Classifier
+    teacher: Teacher
 
     def usable(self) -> Bool[np.ndarray, " n"]:
         """Say which captions have cached states."""
@@ -79,7 +81,10 @@ def prepare(data: Path, work: Path, cut: Cut, towers: Towers, sources: tuple[Cla
         states = cache_states(towers.text, StateJob(reader, texts, cut.layer), work, 0, progress)
     index = {text: row for row, text in enumerate(texts)}
     text_rows = np.array([index[caption.text] for caption in pairs.captions], np.int64)
-    return Corpus(pairs, tuple(texts), text_rows, object_texts(objects, index), maps, states, classifier)
+    taught = english([*pairs.captions, *(caption for captions in objects for caption in captions)])
+    vectors = dict(zip(taught, sentence_vectors(taught, work, 0, progress), strict=True))
+    teacher = teach(pairs, objects, index, vectors)
+    return Corpus(pairs, tuple(texts), text_rows, object_texts(objects, index), maps, states, classifier, teacher)
 
 
 def object_texts(objects: Sequence[Sequence[Caption]], index: Mapping[str, int]) -> tuple[ObjectTexts, ...]:

@@ -197,7 +197,7 @@ def cache_states(tower: TextTower, job: StateJob, folder: Path, threads: int, pr
     shapes = {"tokens": [-1, -1, width], "mask": [-1, -1]}
     request = compile_module(_States(tower, job.layer), example, shapes, threads).create_infer_request()
     for first, last in _windows(len(ids), store.done):
-        for rows in _by_length(ids, first, last):
+        for rows in batches_by_length(ids, first, last):
             batch = job.reader.batch([ids[row] for row in rows])
             states = request.infer([batch.embeddings, batch.mask])[0]
             for row, state in zip(rows, states, strict=True):
@@ -212,7 +212,8 @@ def _windows(count: int, done: int, size: int = 8_192) -> Iterator[tuple[int, in
         yield first, min(first + size, count)
 
 
-def _by_length(ids: Sequence[Sequence[int]], first: int, last: int) -> Iterator[list[int]]:
+def batches_by_length(ids: Sequence[Sequence[int]], first: int, last: int) -> Iterator[list[int]]:
+    """Cut the texts `first` up to, not including, `last` into batches of similar length and bounded size."""
     batch: list[int] = []
     for row in sorted(range(first, last), key=lambda row: len(ids[row])):
         if batch and len(ids[row]) * (len(batch) + 1) > TOKENS_PER_BATCH:

@@ -19,7 +19,7 @@ from engine.encoders.towers import Towers
 from engine.training.corpus import Corpus
 from engine.training.features import Cut, Progress
 from engine.training.imagenet import PseudoPictures
-from engine.training.losses import Temperature, exact_cosines, prefix_cosines, symmetric_nce
+from engine.training.losses import Softening, Temperature, exact_cosines, prefix_cosines, symmetric_nce, taught_logits
 from engine.training.sampling import DEFAULT_COUNTS, Batch, Sampler
 
 log = logging.getLogger(__name__)
@@ -41,6 +41,7 @@ class Stage:
     weight_decay: float = 0.1
     warmup: int = 50
     smoothing: float = 0.02
+    taught: float = 0.3
     objects: int = 64
     object_weight: float = 0.5
     prefix_weight: float = 0.2
@@ -135,18 +136,26 @@ class Trainer:
             yield step + 1
 
     def _loss(self, batch: Batch, stage: Stage) -> Tensor:
-        images, texts = self._pictures(batch.pictures, stage), self._texts(self._corpus.text_rows[batch.texts], stage)
+        text_rows = self._corpus.text_rows[batch.texts]
+        images, texts = self._pictures(batch.pictures, stage), self._texts(text_rows, stage)
         positive, weights = torch.from_numpy(batch.positive), torch.from_numpy(batch.weights)
+        shown, said = self._corpus.teacher.pictures[batch.pictures], self._corpus.teacher.texts[text_rows]
         if stage.objects:
             classes = self._random.choice(len(self._rates), stage.objects, replace=False, p=self._rates)
+            named = self._object_rows(classes)
             images = torch.cat([images, self.model.objects(self._pseudo_features(classes))])
-            texts = torch.cat([texts, self._texts(self._object_rows(classes), stage)])
+            texts = torch.cat([texts, self._texts(named, stage)])
             positive = _beside(positive, torch.eye(stage.objects, dtype=torch.bool).repeat(1, 2))
             weights = torch.cat([weights, torch.full((2 * stage.objects,), stage.object_weight)])
-        loss = symmetric_nce(self.model.temperature(exact_cosines(images, texts)), positive, weights, stage.smoothing)
+            shown = np.concatenate([shown, self._corpus.teacher.objects[classes]])
+            said = np.concatenate([said, self._corpus.teacher.texts[named]])
+        softening = Softening(
+            stage.smoothing, stage.taught, taught_logits(torch.from_numpy(shown), torch.from_numpy(said), positive)
+        )
+        loss = symmetric_nce(self.model.temperature(exact_cosines(images, texts)), positive, weights, softening)
         width = int(self._random.choice(PREFIXES))
         logits = self.model.temperature(prefix_cosines(images, texts, width))
-        return loss + stage.prefix_weight * symmetric_nce(logits, positive, weights, stage.smoothing)
+        return loss + stage.prefix_weight * symmetric_nce(logits, positive, weights, softening)
 
     def _pictures(self, rows: Int64[np.ndarray, " b"], stage: Stage) -> Tensor:
         maps = torch.from_numpy(self._corpus.maps[np.sort(rows)][np.argsort(np.argsort(rows))]).float()

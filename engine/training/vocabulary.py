@@ -1,7 +1,8 @@
 """A smaller vocabulary for the text tower: which of XLM-R's 250,002 pieces are kept, and the tokenizer over them.
 
 Kept are all single characters of every script (so nothing typed becomes unknown), everything the training texts use, and
-the most frequent pieces of each script of the languages served. A pruned word falls back to shorter pieces.
+the most frequent pieces of each script of the languages served. A pruned word falls back to shorter pieces. The tokenizer
+holds about a kilobyte of memory a piece, so the limits below are what a serving process can afford.
 """
 
 import unicodedata
@@ -18,20 +19,20 @@ SPECIAL = ("<s>", "<pad>", "</s>", "<unk>")
 META = "▁"
 DEFAULT_LIMIT = 0
 SCRIPT_LIMITS = {
-    "LATIN": 62_000,
-    "CYRILLIC": 17_000,
-    "CJK": 18_000,
-    "ARABIC": 6_000,
-    "DEVANAGARI": 6_000,
-    "HANGUL": 6_000,
-    "HEBREW": 2_500,
-    "GREEK": 3_500,
-    "THAI": 5_000,
-    "BENGALI": 2_500,
-    "HIRAGANA": 2_100,
-    "KATAKANA": 800,
-    "DIGIT": 2_000,
-    "OTHER": 3_000,
+    "LATIN": 28_000,
+    "CYRILLIC": 7_000,
+    "CJK": 9_000,
+    "ARABIC": 2_500,
+    "DEVANAGARI": 2_500,
+    "HANGUL": 2_500,
+    "HEBREW": 800,
+    "GREEK": 1_500,
+    "THAI": 2_000,
+    "BENGALI": 1_200,
+    "HIRAGANA": 1_200,
+    "KATAKANA": 700,
+    "DIGIT": 700,
+    "OTHER": 1_000,
 }
 DROPPED_SCRIPTS = frozenset(
     "MALAYALAM GEORGIAN ARMENIAN SINHALA TELUGU ETHIOPIC KANNADA TAMIL MYANMAR GUJARATI KHMER ORIYA GURMUKHI LAO".split()
