@@ -89,6 +89,12 @@ def test_a_quote_that_swallows_a_megabyte_is_given_up():
     assert len(cells(records)) == 60_000
 
 
+def test_a_cell_of_more_than_a_megabyte_is_no_cell():
+    records = read('p1,"' + ("x" * 9_999 + "\n") * 110 + '",y,z\np2,a,b,c\n')
+    assert errors(records)[0] == (2, "p1", "quoting")
+    assert cells(records) == [["p2", "a", "b", "c"]]
+
+
 def test_rows_with_too_many_or_too_few_cells_are_refused():
     records = read("p1,a,b\np2,a,b,c,d\np3,a,b,c,,\np4,a,b,c\n")
     assert errors(records) == [(2, "p1", "columns"), (3, "p2", "columns")]

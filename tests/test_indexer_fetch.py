@@ -171,9 +171,10 @@ def test_errors_are_named(server, fetcher):
     assert fetcher.read(f"{server.url}/still")[0] == b"picture of /still"
 
 
-def test_passwords_are_not_shown(fetcher):
+def test_passwords_are_not_shown(server, fetcher):
     with pytest.raises(FetchError) as error:
-        fetcher.read("http://me:secret@other.example/x.jpg")
+        fetcher.read(f"http://me:secret@127.0.0.1:{server.server_port}/gone")
+    assert "404" in str(error.value)
     assert "secret" not in str(error.value)
 
 

@@ -11,7 +11,7 @@ from PIL import Image
 from engine.cache import MemoryCache, TieredCache
 from engine.config import load_settings
 from engine.datatypes import Document, EncodedDocument
-from engine.errors import ConfigurationError, EncoderMismatch, InvalidCatalogue
+from engine.errors import CollectionBusy, ConfigurationError, EncoderMismatch, InvalidCatalogue
 from engine.search import SearchEngine
 from engine.testing import COLOURS, FakeEncoder, tiny_catalogue
 from indexer.job import IndexRequest, index_catalogue
@@ -452,3 +452,71 @@ def test_progress_counts_up_to_the_total(shop):
     assert seen[0].stage == "reading"
     assert (seen[-1].read, seen[-1].total, seen[-1].created) == (100, 100, 100)
     assert [p.read for p in seen] == sorted(p.read for p in seen)
+
+
+def test_a_catalogue_that_changes_while_it_is_read_prunes_nothing(shop, monkeypatch):
+    shop.index(shop.csv(*((f"p{n}", "mug" * 1500) for n in range(9)), header=("id", "title")))
+    monkeypatch.setattr("indexer.job.SHARD_ROWS", 2)
+    catalogue = shop.csv(*((f"p{n}", "mug" * 1500) for n in range(6)), header=("id", "title"))
+
+    class Meddler:
+        def run(self, work, shards):
+            for shard in shards:
+                yield work(shard)
+                catalogue.write_text("id,title\np0,mug\n")
+
+    report = index_catalogue(shop.engine, IndexRequest(catalogue, "shop", prune=True), runner=Meddler())
+    assert report.pruned == 0
+    assert "changed meanwhile" in report.notes[0]
+    assert len(shop.ids()) == 9
+
+
+def test_another_writer_is_waited_for(shop, monkeypatch):
+    collection = shop.engine.ensure("shop")
+    upsert, calls = collection.upsert, []
+
+    def busy(documents):
+        calls.append(1)
+        if len(calls) < 3:
+            raise CollectionBusy("someone else is writing")
+        upsert(documents)
+
+    monkeypatch.setattr(collection, "upsert", busy)
+    monkeypatch.setattr("indexer.committing.BUSY_PAUSES_S", (0.0, 0.0, 0.0))
+    assert shop.index(tiny_catalogue(shop.folder)).created == 6
+
+
+def test_an_id_that_collides_is_refused_alone(shop, monkeypatch):
+    monkeypatch.setattr("engine.documents.key_of", lambda id: 97 if id in "ab" else ord(id[0]))
+    report = shop.index(shop.csv(("a", "one"), ("b", "two"), ("c", "three"), header=("id", "title")))
+    assert lines_of(report) == [("3", "b", "id_collision")]
+    assert (report.created, report.refused) == (2, 1)
+
+
+def test_when_every_row_is_refused_the_report_says_why(shop):
+    report = shop.index(shop.csv(("a", "one", "x.png"), ("b", "two", "y.png")))
+    assert report.exit_code == 3
+    assert "not there" in report.notes[0]
+
+
+def test_two_poisoned_pictures_at_the_end_are_refused_and_not_the_model_s_fault(shop):
+    engine = _with_encoder(shop, Moody(red=True))
+    catalogue = _many(shop, 64)
+    red = shop.picture("red.png")
+    with catalogue.open("a") as file:
+        file.write(f"x,one,{red}\ny,two,{red}\n")
+    report = index_catalogue(engine, IndexRequest(catalogue, "shop"))
+    assert (report.created, report.refused, report.status) == (64, 2, "done")
+    engine.close()
+
+
+def test_pictures_of_one_row_are_bounded_together(shop, monkeypatch):
+    monkeypatch.setattr("indexer.loading.MAX_ROW_BYTES", 1_000)
+    shop.engine = SearchEngine(load_settings(data=shop.folder.parent / "small", max_image_mb=0.001), shop.encoder, _cache())
+    names = []
+    for number in range(12):
+        names.append(f"{number}.png")
+        Image.new("RGB", (40, 40), (number, 0, 0)).save(shop.folder / names[-1])
+    report = shop.index(shop.csv(("a", "mug", "|".join(names)), ("b", "cup", names[0])))
+    assert lines_of(report) == [("2", "a", "image_too_large")]
+    assert shop.ids() == {"b"}
