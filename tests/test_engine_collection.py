@@ -24,7 +24,7 @@ from engine.collection import Collection
 from engine.config import Settings
 from engine.datatypes import Document, Embedding, EncodedDocument
 from engine.errors import CollectionCorrupt, CollectionExists, CollectionNotFound, InvalidInput, MissingExtra, StorageError
-from engine.index import ann, planner
+from engine.index import ann, planner, rows
 from tests.storage import BOTH, IMAGE, Twin, assert_same, axis, content, encoded, ids_of, unit
 
 SETTINGS = Settings(threads=1, busy_timeout_ms=5000)
@@ -327,12 +327,14 @@ def test_any_history_answers_as_brute_force_does():
 
 def test_any_history_answers_as_brute_force_does_through_the_index(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(planner, "EXACT_DOCUMENTS", 2)
+    monkeypatch.setattr(rows, "RESIDENT_ROWS", 0)
     run_state_machine_as_test(Machine, settings=MACHINE)
 
 
 @pytest.mark.slow
 def test_any_history_answers_as_brute_force_does_through_lists(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(planner, "EXACT_DOCUMENTS", 2)
+    monkeypatch.setattr(rows, "RESIDENT_ROWS", 0)
     monkeypatch.setattr(ann, "FLAT_ROWS", 3)
     run_state_machine_as_test(Machine, settings=settings(MACHINE, max_examples=5))
 
@@ -434,6 +436,7 @@ def test_kill_9_at_two_hundred_points(collection: Collection, path: Path):
 
 def test_recall_of_a_fused_search_through_the_index(collection: Collection, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(planner, "EXACT_DOCUMENTS", 100)
+    monkeypatch.setattr(rows, "RESIDENT_ROWS", 0)
     images, titles = unit(3000, seed=1), unit(3000, seed=2)
     documents = [encoded(f"p{n}", images[n : n + 1], titles[n]) for n in range(3000)]
     collection.upsert(documents)

@@ -10,7 +10,7 @@ from engine.collection import Collection
 from engine.config import Settings
 from engine.documents import key_of
 from engine.errors import InvalidFilter, InvalidQuery
-from engine.index import ann, planner
+from engine.index import ann, planner, rows
 from engine.index.rows import Rows
 from tests.storage import BOTH, IMAGE, TITLE, Twin, assert_same, axis, encoded, ids_of, unit
 
@@ -42,6 +42,7 @@ def scans(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 def large(collection: Collection, monkeypatch: pytest.MonkeyPatch) -> tuple[Collection, Twin]:
     """A compacted collection that counts as large: more than 100 admitted documents are not scanned."""
     monkeypatch.setattr(planner, "EXACT_DOCUMENTS", 100)
+    monkeypatch.setattr(rows, "RESIDENT_ROWS", 0)
     images, titles = unit(COUNT, seed=1), unit(COUNT, seed=2)
     documents = [encoded(f"p{n}", images[n : n + 1], titles[n], n=n) for n in range(COUNT)]
     twin = Twin()

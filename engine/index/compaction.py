@@ -38,6 +38,8 @@ class Segments:
 
     def __init__(self, folder: Path, database: Database, *, threads: int) -> None:
         self._folder, self._database, self._threads = folder, database, threads
+        # Half the threads: searches go on meanwhile, and threads that outnumber idle cores wait on one another.
+        self._build_threads = max(1, threads // 2)
         self._current = folder / "CURRENT"
 
     def stamp(self) -> tuple[int, int] | None:
@@ -83,7 +85,7 @@ class Segments:
         building.mkdir(parents=True)
         try:
             with self._database.reading() as connection:
-                version = write_segment(building, connection, threads=self._threads)
+                version = write_segment(building, connection, threads=self._build_threads)
             digest = write_manifest(building, version)
         except BaseException:
             shutil.rmtree(building, ignore_errors=True)

@@ -28,6 +28,11 @@ class Rows:
     def __len__(self) -> int:
         return len(self.documents)
 
+    @property
+    def resident(self) -> bool:
+        """Whether the rows are few enough to be kept widened in memory, so that scanning all of them is cheap."""
+        return len(self) <= RESIDENT_ROWS
+
     def of(self, documents: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """List the rows of `documents` (ascending), one document after another, with how many each has."""
         documents = documents.astype(self.documents.dtype, copy=False)  # else NumPy would widen all rows for each call
@@ -68,13 +73,13 @@ class Rows:
         return counts
 
     @cached_property
-    def _resident(self) -> np.ndarray | None:
-        return to_float32(self.vectors) if len(self) <= RESIDENT_ROWS else None
+    def _wide(self) -> np.ndarray:
+        return to_float32(self.vectors)
 
     def _widened(self, rows: np.ndarray | slice) -> np.ndarray:
-        if self._resident is not None:
-            resident: np.ndarray = self._resident[rows]
-            return resident
+        if self.resident:
+            wide: np.ndarray = self._wide[rows]
+            return wide
         return to_float32(self.vectors[rows])
 
 
