@@ -114,6 +114,9 @@ def test_the_digest_covers_names_types_values_and_preprocessing() -> None:
     assert digest_of(one) == digest_of(same)
     assert len({digest_of(one), digest_of(other), digest_of(one, "a"), digest_of(one, "a", "b"), digest_of(one, "ab")}) == 5
     assert digest_of(one.bfloat16()) != digest_of(same)
+    flat, tall = (nn.Linear(*shape, bias=False) for shape in ((2, 3), (3, 2)))
+    nn.init.zeros_(flat.weight), nn.init.zeros_(tall.weight)
+    assert digest_of(flat) != digest_of(tall)
     with torch.no_grad():
         same.mix.bias[2] += 1e-6
     assert digest_of(same) != digest_of(Toy(4, seed=0))

@@ -32,7 +32,7 @@ def load_encoder(spec: str, settings: Settings) -> Encoder:
     projection = Projection.load(fitted, backbone.width) if fitted.exists() else Projection.default(backbone.width)
     if projection.kind == "cosine":
         logger.warning(
-            "%s is %d wide and no projection is fitted to it: on the way to 256 about a fifth of the nearest neighbours change; "
+            "%s is %d wide and no projection is fitted to it: on the way to 256 about a quarter of the nearest neighbours change; "
             "fit one with engine.encoders.projection.fit_projection and save it as %s",
             *(spec, backbone.width, fitted),
         )

@@ -29,8 +29,9 @@ def openvino(_) -> Encoder:
 
 
 def torch_bundle(_) -> Encoder:
-    from engine.encoders.torch import TorchEncoder
+    from engine.encoders.torch import TorchEncoder, use_threads
 
+    use_threads(1)  # OpenMP's threads wait by spinning: beside other work on few cores two are slower than one
     return TorchEncoder.from_bundle(BUNDLE, device="cpu")
 
 
