@@ -24,7 +24,20 @@ from engine.training.trainer import Model, Stage, Trainer, embed_pictures, embed
 log = logging.getLogger(__name__)
 
 CACHED = Cut(stage=6, layer=12)
-HEADS = Stage("heads", steps=1_200)
+HEADS = Stage("heads", steps=900)
+TUNE = Stage(
+    "tune",
+    steps=150,
+    head_rate=5e-4,
+    tower_rate=3e-4,
+    warmup=10,
+    taught=0.0,
+    hidden_cells=0.1,
+    hidden_tokens=0.1,
+    objects=32,
+    average=0.9,
+    counts={"flickr8k": 256, "fashion": 96, "emoji": 32},
+)
 
 
 def train_default(data: Path, output: Path, *, work: Path, seed: int = 0, progress: Progress | None = None) -> Path:
@@ -37,6 +50,7 @@ def train_default(data: Path, output: Path, *, work: Path, seed: int = 0, progre
     towers, classifier, text_model = pretrained_towers()
     corpus = prepare(data, work, CACHED, towers, (classifier, text_model), report)
     model = train_heads(towers, corpus, HEADS, seed, report)
+    model = tune_towers(model, corpus, TUNE, seed, report)
     torch.save(model.state_dict(), work / f"model-{seed}.pt")
     export_bundle(Towers(model.image, model.text), work, output, name="default", training={"seed": seed})
     return release(output, corpus.pairs.items, {"recipe": "default", "seed": seed}, report)
@@ -54,6 +68,14 @@ def train_heads(towers: Towers, corpus: Corpus, stage: Stage, seed: int, progres
     for _ in trainer.run(stage):
         pass
     trainer.averaged.cut = CACHED
+    return trainer.averaged
+
+
+def tune_towers(model: Model, corpus: Corpus, stage: Stage, seed: int, progress: Progress) -> Model:
+    """Train the heads on together with the last stage of the image tower; returns the averaged model."""
+    trainer = Trainer(model, corpus, seed, progress)
+    for _ in trainer.run(stage):
+        pass
     return trainer.averaged
 
 
