@@ -25,7 +25,7 @@ QUERIES = (
     "a laptop on a wooden desk",
     "schwarze Handtasche aus Leder",
 )
-REPEATS = 40
+REPEATS = 25
 
 
 def milliseconds(call: Callable[[], object], repeats: int = REPEATS) -> dict[str, float]:
@@ -50,7 +50,7 @@ def measure(
 ) -> dict[str, float]:
     """Measure one implementation: one query at a time, texts in bulk, pictures in bulk."""
     queries = [milliseconds(lambda query=query: encode_texts([query])) for query in QUERIES]
-    bulk = list(QUERIES) * 50
+    bulk = list(QUERIES) * 12
     texts = milliseconds(lambda: encode_texts(bulk), 3)
     photos = milliseconds(lambda: encode_images(images), 3)
     return {
