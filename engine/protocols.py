@@ -5,13 +5,14 @@ protocol in `tests/contracts/` runs over all of them.
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from pyroaring import BitMap64
 
 from engine.datatypes import Image, Matches, Vectors
 
 
+@runtime_checkable
 class Encoder(Protocol):
     """Embeds texts and pictures into one space of 256 dimensions. Safe to call from several threads."""
 
@@ -34,6 +35,7 @@ class Encoder(Protocol):
         """Embed decoded pictures of any size and mode: unit rows in input order, shape [0, 256] for none."""
 
 
+@runtime_checkable
 class VectorIndex(Protocol):
     """Finds the stored vectors of highest inner product."""
 
@@ -44,6 +46,7 @@ class VectorIndex(Protocol):
         """Find up to `k` keys per query, best first, equal scores by ascending key; only keys in `allow` if given."""
 
 
+@runtime_checkable
 class Cache(Protocol):
     """Remembers bytes under digests. It never raises: a failing cache is a miss."""
 

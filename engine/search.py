@@ -9,7 +9,7 @@ from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from types import TracebackType
-from typing import Self, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
 
@@ -45,7 +45,7 @@ class SearchEngine:
         self._calibrator = calibrator
         self._queries = QueryEncoder(encoder, cache)
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> "SearchEngine":
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
