@@ -54,7 +54,7 @@ class Settings(BaseSettings):
     port: int = Field(8000, ge=0, le=65535, description="Port the server binds to; 0 takes a free one.")
     allowed_hosts: Annotated[tuple[str, ...], NoDecode] = Field(
         (),
-        description="Host names the server answers to, by commas; `*.` admits subdomains. Empty: loopback names when bound to loopback.",
+        description="Host names the server answers to, by commas; `*.` admits subdomains. Empty: loopback's when bound to it.",
     )
     max_body_mb: float = Field(32.0, gt=0, description="Largest request body, in MB.")
     max_batch: int = Field(64, ge=1, le=4096, description="Most queries encoded in one call.")
