@@ -1,8 +1,10 @@
 """Compaction: the swap is atomic, damage is repaired, disks that refuse are said, nothing piles up."""
 
+import contextlib
 import logging
 import os
 import shutil
+import sqlite3
 import threading
 import time
 from collections.abc import Iterator
@@ -135,6 +137,31 @@ def test_damage_is_repaired_at_opening(collection: Collection, path: Path, name:
         assert name in caplog.text
     assert [id for id in answer(reopened) if id != "later"][:19] == expected[:19]
     assert reopened.count(None) == 61
+    reopened.close()
+
+
+@pytest.mark.parametrize("while_open", [False, True])
+def test_documents_restored_from_an_older_backup_are_followed(collection: Collection, path: Path, tmp_path: Path, while_open: bool):
+    backup = tmp_path / "backup.sqlite"
+    with contextlib.closing(sqlite3.connect(path / "documents.sqlite")) as database:
+        database.execute("VACUUM INTO ?", (str(backup),))
+    expected = answer(collection)
+    collection.upsert([encoded("later", QUERY)])
+    collection.compact()
+    assert answer(collection)[0] == "later"
+    if while_open:
+        with (
+            contextlib.closing(sqlite3.connect(backup)) as old,
+            contextlib.closing(sqlite3.connect(path / "documents.sqlite")) as now,
+        ):
+            old.backup(now)
+        assert answer(collection) == expected
+    else:
+        collection.close()
+        shutil.copy(backup, path / "documents.sqlite")
+    reopened = Collection.open(path, settings=SETTINGS)
+    assert answer(reopened) == expected
+    assert reopened.count("id = 'later'") == 0
     reopened.close()
 
 

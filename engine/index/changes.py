@@ -38,11 +38,14 @@ class Changes:
 
 
 def changes_since(database: Database, position: int) -> Changes | None:
-    """Read every document changed after `position`, in one state; None when the log no longer reaches back that far."""
+    """Read every document changed after `position`, in one state; None when the log does not hold that position.
+
+    It was trimmed then, or the documents were restored from an older backup.
+    """
     with database.reading() as connection:
-        if position < trimmed_to(connection):
-            return None
         version = version_of(connection)
+        if not trimmed_to(connection) <= position <= version:
+            return None
         keys = [row[0] for row in connection.execute("SELECT DISTINCT key FROM changes WHERE seq > ?", (position,))]
         found: dict[int, Record | None] = dict.fromkeys(keys)
         for part in chunks(keys):

@@ -95,7 +95,7 @@ class Segments:
         self._put_in_force(number, digest)
         self._clean({number, previous[0]} if previous else {number})
         logger.info("segment %d of %s is in force at version %d", number, self._folder, version)
-        self._tidy(previous[1] if previous else 0)
+        self._tidy(min(previous[1], version) if previous else 0)  # less than before when a backup was restored
         return Segment.open(finished, digest, threads=self._threads)
 
     def _tidy(self, forgotten: int) -> None:

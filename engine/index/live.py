@@ -92,7 +92,7 @@ class LiveIndex:
             changes = everything(self._database) if from_nothing else changes_since(self._database, snapshot.version)
             if changes is not None:
                 return snapshot.advanced(changes) if changes.version != snapshot.version else snapshot
-            snapshot = Snapshot.of(self._open_segment())  # the log was trimmed past us: start from the segment in force
+            snapshot = Snapshot.of(self._open_segment())  # start from the segment in force
 
     def _adopt_published(self) -> None:
         stamp = self._segments.stamp()
@@ -111,9 +111,13 @@ class LiveIndex:
 
     def _open_segment(self) -> Segment | None:
         try:
-            return self._segments.open_current()
+            segment = self._segments.open_current()
+            version = self._store.version()
+            if segment is not None and segment.version > version:  # an older database was put in its place
+                raise SegmentDamaged(f"{segment.folder} is of version {segment.version}, the documents are of {version}")
         except SegmentDamaged as error:
             return self._rebuilt(error)
+        return segment
 
     def _rebuilt(self, damage: SegmentDamaged) -> Segment | None:
         logger.warning("rebuilding the index of collection %r from its documents: %s", self._name, damage)
@@ -128,6 +132,8 @@ class LiveIndex:
         try:
             if segment is not None:
                 segment.verify()
+        except FileNotFoundError:
+            logger.info("the segment of collection %r was superseded while it was verified", self._name)
         except SegmentDamaged as error:
             self._adopt(self._rebuilt(error))
 

@@ -41,8 +41,9 @@ class SegmentDamaged(CollectionCorrupt):
 class Segment:
     """Documents numbered in ascending order of key, as they were at change-log position `version`."""
 
-    def __init__(self, folder: Path, *, version: int, threads: int) -> None:
+    def __init__(self, folder: Path, *, version: int, large: Mapping[str, str], threads: int) -> None:
         self.folder, self.version = folder, version
+        self._large = large
         self.keys = _mapped(folder / "keys.npy")
         self.columns = Columns.open(folder)
         self._views = {view: _mapped_rows(folder, view, len(self.keys)) for view in VIEWS}
@@ -59,21 +60,20 @@ class Segment:
             if size <= EAGER_BYTES:
                 _check_digest(folder / name, expected)
         try:
-            return cls(folder, version=manifest["version"], threads=threads)
+            large = {name: digest for name, (size, digest) in manifest["files"].items() if size > EAGER_BYTES}
+            return cls(folder, version=manifest["version"], large=large, threads=threads)
         except (OSError, ValueError, RuntimeError, KeyError) as error:
             raise SegmentDamaged(f"{folder} cannot be opened: {error}") from error
 
     @property
     def unverified(self) -> bool:
         """Whether files are left for `verify`."""
-        return any(path.stat().st_size > EAGER_BYTES for path in self.folder.iterdir())
+        return bool(self._large)
 
     def verify(self) -> None:
-        """Digest the files too large for `open`; raises `SegmentDamaged`."""
-        manifest = orjson.loads((self.folder / "manifest.json").read_bytes())
-        for name, (size, expected) in manifest["files"].items():
-            if size > EAGER_BYTES:
-                _check_digest(self.folder / name, expected)
+        """Digest the files too large for `open`; raises `SegmentDamaged`, or `FileNotFoundError` when it was superseded."""
+        for name, expected in self._large.items():
+            _check_digest(self.folder / name, expected)
 
     def __len__(self) -> int:
         return len(self.keys)
