@@ -16,6 +16,7 @@ from engine.errors import (
     InvalidImage,
     InvalidInput,
 )
+from engine.ranking import TITLE_SHARE
 from engine.search import SearchEngine
 from engine.testing import COLOURS, FakeEncoder, tiny_catalogue
 
@@ -60,7 +61,7 @@ def test_words_find_the_picture_and_the_title(shop):
     result = shop.search("shop", "red")
     assert result.hits[0].id == "p1"
     assert result.hits[0].views == pytest.approx({"image": 1.0, "title": 2**-0.5}, abs=1e-3)
-    assert result.hits[0].score == pytest.approx((1 + 2**-0.5) / 2, abs=1e-3)
+    assert result.hits[0].score == pytest.approx(1 - TITLE_SHARE + TITLE_SHARE * 2**-0.5, abs=1e-3)
     assert result.total == 6
 
 
