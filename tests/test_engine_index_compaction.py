@@ -226,7 +226,7 @@ def test_leavings_of_a_killed_compaction_are_removed(collection: Collection, pat
 
 
 def test_every_prefix_of_the_swap_leaves_a_whole_state(
-    collection: Collection, path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    collection: Collection, path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ):
     """A power cut after any file operation of a compaction: what is on the disk then opens and answers right."""
     collection.compact()
@@ -250,6 +250,7 @@ def test_every_prefix_of_the_swap_leaves_a_whole_state(
         reopened = Collection.open(state, settings=SETTINGS)
         assert answer(reopened) == expected
         reopened.close()
+    assert "rebuilding" not in caplog.text
 
 
 def test_unused_vectors_are_removed_after_a_whole_interval(collection: Collection):

@@ -100,8 +100,17 @@ def test_pictures_of_one_document_do_not_crowd_out_others(large: tuple[Collectio
     assert_same(collection, twin, query, IMAGE[0], 10)
 
 
-def test_ties_across_the_edge_of_the_candidates_are_settled(large: tuple[Collection, Twin]):
+def test_ties_across_the_edge_of_the_candidates_are_settled(large: tuple[Collection, Twin], monkeypatch: pytest.MonkeyPatch):
     collection, _ = large
+    search = ann.AnnIndex.search
+
+    def unlucky(self: ann.AnnIndex, vectors: np.ndarray, k: int, allowed: ann.RowSet | None) -> tuple[np.ndarray, np.ndarray]:
+        """Of equal scores, the index finds the last rows: it promises no order."""
+        scores, found = search(self, vectors, len(self) if allowed is None else len(allowed), allowed)
+        order = np.lexsort((-found, -scores))[:, :k]
+        return np.take_along_axis(scores, order, 1), np.take_along_axis(found, order, 1)
+
+    monkeypatch.setattr(ann.AnnIndex, "search", unlucky)
     same = [f"same{n}" for n in range(250)]
     collection.upsert([encoded(id, [axis(5)], n=n) for n, id in enumerate(same)])
     for compacted in (False, True):
