@@ -87,6 +87,7 @@ def test_a_stale_environment_is_made_anew(venv, spoil):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_the_demo_indexes_and_prints_three_hits_of_each_search(venv, tmp_path):
     done = make("demo", "SERVE=0", f"VENV={venv}", f"DATA={tmp_path / 'data'}")
     assert done.returncode == 0, done.stderr
