@@ -5,6 +5,7 @@ import decimal
 import gzip
 import json
 import os
+import tracemalloc
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -267,3 +268,22 @@ def test_any_json_objects_are_rows_or_reasons(tmp_path_factory, objects):
     path.write_text("\n".join(json.dumps({"id": f"p{n}", "title": "t", **o}) for n, o in enumerate(objects)))
     rows = rows_of(path)
     assert [row.row for row in rows] == list(range(1, len(objects) + 1))
+
+
+@pytest.mark.parametrize("kind", ["csv", "jsonl"])
+def test_memory_does_not_grow_with_the_catalogue(tmp_path, kind):
+    path, words = tmp_path / "feed", "soft warm nice good " * 50
+    with path.open("w") as file:
+        file.write("id,title,description\n" if kind == "csv" else "")
+        for n in range(6_000):
+            file.write(f'p{n},mug,"{words}"\n' if kind == "csv" else json.dumps({"id": n, "title": "mug", "body": words}) + "\n")
+    tracemalloc.start()
+    try:
+        source = open_source(path)
+        rows = sum(1 for shard in source.shards(1000) for _ in source.read(shard))
+        source.close()
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert rows == 6_000
+    assert peak < path.stat().st_size / 3
