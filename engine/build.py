@@ -5,7 +5,7 @@ import logging
 from pathlib import Path
 
 from engine.cache import MemoryCache, RedisCache, TieredCache
-from engine.confidence import Calibrator
+from engine.confidence import Calibration
 from engine.config import Settings, load_settings
 from engine.encoders.openvino import OpenVINOEncoder
 from engine.errors import ConfigurationError
@@ -24,7 +24,7 @@ def open_engine(data: Path | str | Settings | None = None) -> SearchEngine:
     """
     settings = data if isinstance(data, Settings) else load_settings(data=data)
     encoder = build_encoder(settings)
-    return SearchEngine(settings, encoder, build_cache(settings), build_calibrator(settings))
+    return SearchEngine(settings, encoder, build_cache(settings), build_calibration(settings))
 
 
 def build_encoder(settings: Settings) -> Encoder:
@@ -51,11 +51,11 @@ def build_cache(settings: Settings) -> TieredCache:
     return TieredCache(memory, redis)
 
 
-def build_calibrator(settings: Settings) -> Calibrator | None:
+def build_calibration(settings: Settings) -> Calibration | None:
     """Load the calibration of a bundle; other encoders have none and their answers carry no confidence."""
     folder = bundle_folder(settings.encoder)
     path = folder / "calibrator.json" if folder else None
-    return Calibrator.load(path) if path and path.exists() else None
+    return Calibration.load(path) if path and path.exists() else None
 
 
 def bundle_folder(spec: str) -> Path | None:

@@ -5,8 +5,10 @@ can be answered and on queries that cannot (`engine.training.calibrate`); its pa
 """
 
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float32, Float64
@@ -39,24 +41,6 @@ class Calibrator:
     deviations: tuple[float, ...]
     threshold: float = 0.5
 
-    @classmethod
-    def load(cls, path: Path) -> "Calibrator":
-        """Read a calibration; raises `BundleError` when the file is missing or incomplete."""
-        try:
-            fields = json.loads(path.read_text(encoding="utf-8"))
-            lists = {name: tuple(map(float, fields[name])) for name in ("weights", "means", "deviations")}
-            calibrator = cls(bias=float(fields["bias"]), threshold=float(fields["threshold"]), **lists)
-        except (OSError, ValueError, TypeError, KeyError) as error:
-            raise BundleError(f"the calibration {str(path)!r} cannot be read ({error!r}): copy the bundle again") from None
-        sizes = {len(values) for values in lists.values()}
-        if sizes != {len(FEATURES)}:
-            raise BundleError(f"the calibration {str(path)!r} has {sizes} features, expected {len(FEATURES)}: copy it again")
-        return calibrator
-
-    def save(self, path: Path) -> None:
-        """Write the calibration as JSON, with the names of its features."""
-        path.write_text(json.dumps({"features": FEATURES, **asdict(self)}, indent=2) + "\n", encoding="utf-8")
-
     def probability(self, scores: Float32[np.ndarray, " k"]) -> float:
         """Estimate the probability that a relevant product is among these scores; 0 for an empty result."""
         if not np.isfinite(scores).any():
@@ -71,19 +55,56 @@ class Calibrator:
         return "broaden" if filtered else "abstain"
 
 
-def fit(described: Float64[np.ndarray, "n f"], answered: Bool[np.ndarray, " n"], *, threshold: float = 0.5) -> Calibrator:
+@dataclass(frozen=True, slots=True)
+class Calibration:
+    """Two curves: words agree far more with titles than with pictures.
+
+    `titled` is for results whose documents have titles, `untitled` for pictures alone.
+    """
+
+    titled: Calibrator
+    untitled: Calibrator
+
+    @classmethod
+    def load(cls, path: Path) -> "Calibration":
+        """Read a calibration; raises `BundleError` when the file is missing or incomplete."""
+        try:
+            fields = json.loads(path.read_text(encoding="utf-8"))
+            return cls(*(_calibrator(fields[name]) for name in ("titled", "untitled")))
+        except (OSError, ValueError, TypeError, KeyError) as error:
+            raise BundleError(f"the calibration {str(path)!r} cannot be read ({error!r}): copy the bundle again") from None
+
+    def save(self, path: Path) -> None:
+        """Write both curves as JSON, with the names of their features."""
+        path.write_text(json.dumps({"features": FEATURES, **asdict(self)}, indent=2) + "\n", encoding="utf-8")
+
+
+def _calibrator(fields: Mapping[str, Any]) -> Calibrator:
+    lists = {name: tuple(map(float, fields[name])) for name in ("weights", "means", "deviations")}
+    sizes = {len(values) for values in lists.values()}
+    if sizes != {len(FEATURES)}:
+        raise ValueError(f"{sizes} features, expected {len(FEATURES)}")
+    return Calibrator(bias=float(fields["bias"]), threshold=float(fields["threshold"]), **lists)
+
+
+def fit(described: Float64[np.ndarray, "n f"], answered: Bool[np.ndarray, " n"], *, prior: float | None = None) -> Calibrator:
     """Fit the curve by Newton's method with a small ridge; `described` holds `features` of results, one a row.
 
-    Raises `ValueError` unless both kinds of results are there.
+    `prior` is the share of queries that have an answer where the curve will be used, when it differs from that among
+    `answered`: the bias is moved by the difference of their log odds (King and Zeng 2001). Raises `ValueError` unless
+    both kinds of results are there.
     """
     if answered.all() or not answered.any():
         raise ValueError("calibration needs results with and without a relevant product: give both")
     means, deviations = described.mean(0), np.maximum(described.std(0), 1e-6)
     design = np.column_stack([(described - means) / deviations, np.ones(len(described))])
     solution = _newton(design, answered.astype(np.float64))
-    return Calibrator(
-        tuple(map(float, solution[:-1])), float(solution[-1]), tuple(map(float, means)), tuple(map(float, deviations)), threshold
-    )
+    bias = float(solution[-1]) + (0.0 if prior is None else _logit(prior) - _logit(float(answered.mean())))
+    return Calibrator(tuple(map(float, solution[:-1])), bias, tuple(map(float, means)), tuple(map(float, deviations)))
+
+
+def _logit(share: float) -> float:
+    return float(np.log(share / (1.0 - share)))
 
 
 def _newton(design: Float64[np.ndarray, "n f"], target: Float64[np.ndarray, " n"]) -> Float64[np.ndarray, " f"]:

@@ -6,7 +6,6 @@ named after it; which implementations are used is chosen in `engine.build`.
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from itertools import islice
 from pathlib import Path
 from types import TracebackType
 from typing import TypeAlias
@@ -16,7 +15,7 @@ import numpy as np
 from engine import media
 from engine.cache import TieredCache, cache_key
 from engine.collection import Candidate, Collection
-from engine.confidence import Calibrator
+from engine.confidence import Calibration
 from engine.config import Settings
 from engine.datatypes import Decision, Document, Hit, Image, ImageSource, Query, SearchResult, Term, Vectors
 from engine.encoders.images import decode, read_bytes
@@ -37,12 +36,12 @@ Answer: TypeAlias = SearchResult | SemblanceError
 class SearchEngine:
     """Text and pictures in, products out. Thread-safe; close it, or use it as a context manager."""
 
-    def __init__(self, settings: Settings, encoder: Encoder, cache: TieredCache, calibrator: Calibrator | None = None) -> None:
+    def __init__(self, settings: Settings, encoder: Encoder, cache: TieredCache, calibration: Calibration | None = None) -> None:
         self.settings = settings
         self.encoder = encoder
         self.library = Library(settings, encoder)
         self._cache = cache
-        self._calibrator = calibrator
+        self._calibration = calibration
         self._queries = QueryEncoder(encoder, cache)
 
     def __enter__(self) -> "SearchEngine":
@@ -180,11 +179,12 @@ class SearchEngine:
     def _judge(self, hits: Sequence[Hit], query: Query) -> tuple[float | None, Decision]:
         if not hits:
             return (0.0, "broaden") if query.where else (0.0, "abstain")
-        if self._calibrator is None:
-            return None, "answer"
-        scores = np.array([hit.score for hit in hits], np.float32)
-        confidence = self._calibrator.probability(scores)
-        return confidence, self._calibrator.decide(confidence, filtered=query.where is not None)
+        if self._calibration is None or not all(isinstance(term.content, str) for term in query.terms):
+            return None, "answer"  # the curves were fitted on words
+        titled = query.target != "image" and "title" in hits[0].views
+        curve = self._calibration.titled if titled else self._calibration.untitled
+        confidence = curve.probability(np.array([hit.score for hit in hits], np.float32))
+        return confidence, curve.decide(confidence, filtered=query.where is not None)
 
 
 def _hit(candidate: Candidate, document: Document) -> Hit:
@@ -198,6 +198,12 @@ def _timed(answer: Answer, timer: StageTimer) -> Answer:
 
 
 def _batches(documents: Iterable[Document], size: int) -> Iterator[list[Document]]:
-    pending = iter(documents)
-    while batch := list(islice(pending, size)):
-        yield batch
+    """Cut into batches of distinct ids: whether a document is unchanged depends on what an earlier one of its id committed."""
+    batch: dict[str, Document] = {}
+    for document in documents:
+        if len(batch) == size or document.id in batch:
+            yield list(batch.values())
+            batch = {}
+        batch[document.id] = document
+    if batch:
+        yield list(batch.values())

@@ -15,7 +15,7 @@ from engine.testing import FakeEncoder, tiny_catalogue
 def encoder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> FakeEncoder:
     fake = FakeEncoder()
     monkeypatch.setattr("engine.build.build_encoder", lambda settings: fake)
-    monkeypatch.setattr("engine.build.build_calibrator", lambda settings: None)
+    monkeypatch.setattr("engine.build.build_calibration", lambda settings: None)
     monkeypatch.setenv("SEMBLANCE_DATA", str(tmp_path / "data"))
     monkeypatch.chdir(tmp_path)
     return fake
@@ -123,6 +123,18 @@ def test_search_json_has_the_agreed_fields(shop):
     assert list(answer["hits"][0]) == ["id", "score", "title", "image", "attributes"]
     assert answer["total"] == 6
     assert answer["hits"][0]["attributes"] == {"price": 10, "brand": "Acme"}
+
+
+def test_search_says_how_long_it_took_and_counts_no_stage_twice(shop, monkeypatch):
+    monkeypatch.setattr("engine.metrics.StageTimer.as_dict", lambda timer: {"encode": 3.0, "search": 4.0, "total": 8.0})
+    assert semblance("search", "-c", "shop", "red mug").stderr.endswith(", 8 ms\n")
+
+
+def test_an_unknown_collection_is_named_with_the_folder_looked_in(shop):
+    result = semblance("search", "-c", "nowhere", "red")
+    assert result.exit_code == 1
+    assert result.stderr.startswith("error: there is no collection 'nowhere'")
+    assert str(shop.parent.parent / "data") in result.stderr
 
 
 def test_search_filters(shop):

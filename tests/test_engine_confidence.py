@@ -1,6 +1,7 @@
 """The confidence of a result list."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.confidence import FEATURES, Calibrator, features, fit
+from engine.confidence import FEATURES, Calibration, Calibrator, features, fit
 from engine.errors import BundleError
 
 
@@ -65,25 +66,34 @@ def test_order_does_not_matter(scores: list[float], random: object) -> None:
 
 
 def test_saved_and_loaded_it_says_the_same(calibrator: Calibrator, tmp_path: Path) -> None:
-    calibrator.save(tmp_path / "calibrator.json")
-    assert Calibrator.load(tmp_path / "calibrator.json") == calibrator
+    calibration = Calibration(calibrator, replace(calibrator, bias=1.0))
+    calibration.save(tmp_path / "calibrator.json")
+    assert Calibration.load(tmp_path / "calibrator.json") == calibration
 
 
 @pytest.mark.parametrize(
-    "content", ["", "[]", "{}", json.dumps({"weights": [1], "means": [1], "deviations": [1], "bias": 0, "threshold": 1})]
+    "content", ["", "[]", "{}", json.dumps({"titled": {"weights": [1], "means": [1], "deviations": [1], "bias": 0, "threshold": 1}})]
 )
 def test_a_damaged_file_is_refused(content: str, tmp_path: Path) -> None:
     path = tmp_path / "calibrator.json"
     path.write_text(content)
     with pytest.raises(BundleError, match=r"calibrator\.json"):
-        Calibrator.load(path)
+        Calibration.load(path)
 
 
 def test_a_missing_file_is_refused(tmp_path: Path) -> None:
     with pytest.raises(BundleError, match="cannot be read"):
-        Calibrator.load(tmp_path / "none.json")
+        Calibration.load(tmp_path / "none.json")
 
 
 def test_one_kind_of_result_cannot_be_fitted() -> None:
     with pytest.raises(ValueError, match="with and without"):
         fit(results(10, 0.5, 0), np.ones(10, bool))
+
+
+def test_a_prior_moves_the_odds_by_what_it_says() -> None:
+    described = np.concatenate([results(100, 0.4, 1), results(300, 0.36, 2)])
+    truth = np.arange(400) < 100
+    as_seen, evened = fit(described, truth), fit(described, truth, prior=0.5)
+    assert evened.bias - as_seen.bias == pytest.approx(np.log(3))
+    assert evened.weights == as_seen.weights

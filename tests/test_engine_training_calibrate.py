@@ -40,7 +40,7 @@ def items() -> list[Item]:
 def test_what_is_there_is_told_from_what_is_not() -> None:
     shop = items()
     noisy = [direction(f"{item.source} {item.id.split('-')[1]}") + 0.8 * direction(item.id + "noise") for item in shop]
-    calibrator = calibrate(shop, unit(np.stack(noisy)), encode)
+    calibrator = calibrate(shop, unit(np.stack(noisy)), encode).untitled
     images = unit(np.stack(noisy))
     there = np.sort((encode(["fashion 3"]) @ images.T)[0])[::-1][:10]
     absent = np.sort((encode(["a spaceship"]) @ images.T)[0])[::-1][:10]

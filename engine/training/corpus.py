@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -100,11 +100,32 @@ def object_texts(objects: Sequence[Sequence[Caption]], index: Mapping[str, int])
 
 def order_texts(captions: Sequence[Caption]) -> list[str]:
     """List every distinct text once, the ones training needs most first."""
-    rank: dict[str, int] = {}
+    places = places_of(captions)
+    return sorted(places, key=lambda text: (places[text], text))
+
+
+def places_of(captions: Sequence[Caption]) -> dict[str, int]:
+    """Say how soon training needs each distinct text; 0 are the English and Chinese ones."""
+    places: dict[str, int] = {}
     for caption in captions:
         place = KIND_DELAY.get(caption.kind, 0) + LANGUAGE_DELAY.get(caption.language, OTHER_LANGUAGE)
-        rank[caption.text] = min(place, rank.get(caption.text, place))
-    return sorted(rank, key=lambda text: (rank[text], text))
+        places[caption.text] = min(place, places.get(caption.text, place))
+    return places
+
+
+def with_deeper_states(corpus: Corpus, layer: int, work: Path, progress: Progress) -> Corpus:
+    """Swap the token states for those after `layer`, of the texts that training needs first; the others fall out of use.
+
+    The text tower up to `layer` is the pretrained one: whoever trained it further must not call this.
+    """
+    towers, _, _ = pretrained_towers()
+    places = places_of([*corpus.pairs.captions, *(caption for captions in class_captions() for caption in captions)])
+    first = sum(place == 0 for place in places.values())
+    reader = TextReader.load(work / "tokenizer.json", work / "tokens.npy", towers.text.positions.shape[0])
+    with torch.no_grad():
+        states = cache_states(towers.text, StateJob(reader, corpus.texts[:first], layer), work, 0, progress)
+    objects = tuple(ObjectTexts(o.english[o.english < first], o.every[o.every < first]) for o in corpus.objects)
+    return replace(corpus, states=states, objects=objects)
 
 
 def prepare_vocabulary(model: TextModel, texts: Sequence[str], work: Path, max_tokens: int) -> TextReader:

@@ -13,7 +13,7 @@ import torch
 
 from engine.datatypes import DIMENSIONS, Vectors
 from engine.encoders.towers import Towers
-from engine.training.corpus import Corpus, prepare, pretrained_towers
+from engine.training.corpus import Corpus, prepare, pretrained_towers, with_deeper_states
 from engine.training.evaluate import Recall, retrieval_report
 from engine.training.export import export_bundle
 from engine.training.features import Cut, Progress, cells_of
@@ -24,9 +24,10 @@ from engine.training.trainer import Model, Stage, Trainer, embed_pictures, embed
 log = logging.getLogger(__name__)
 
 CACHED = Cut(stage=6, layer=12)
+DEEPER = Cut(stage=6, layer=10)
 HEADS = Stage("heads", steps=900)
-TUNE = Stage(
-    "tune",
+TUNE_IMAGE = Stage(
+    "tune image",
     steps=150,
     head_rate=5e-4,
     tower_rate=3e-4,
@@ -37,6 +38,19 @@ TUNE = Stage(
     objects=32,
     average=0.9,
     counts={"flickr8k": 256, "fashion": 96, "emoji": 32},
+)
+TUNE_BOTH = Stage(
+    "tune both",
+    steps=200,
+    head_rate=4e-4,
+    tower_rate=1.5e-4,
+    warmup=15,
+    taught=0.0,
+    hidden_cells=0.15,
+    hidden_tokens=0.1,
+    objects=32,
+    average=0.93,
+    counts={"flickr8k": 320, "fashion": 128, "emoji": 32},
 )
 
 
@@ -50,7 +64,9 @@ def train_default(data: Path, output: Path, *, work: Path, seed: int = 0, progre
     towers, classifier, text_model = pretrained_towers()
     corpus = prepare(data, work, CACHED, towers, (classifier, text_model), report)
     model = train_heads(towers, corpus, HEADS, seed, report)
-    model = tune_towers(model, corpus, TUNE, seed, report)
+    model = tune_towers(model, corpus, TUNE_IMAGE, seed, report)
+    model.cut = DEEPER
+    model = tune_towers(model, with_deeper_states(corpus, DEEPER.layer, work, report), TUNE_BOTH, seed, report)
     torch.save(model.state_dict(), work / f"model-{seed}.pt")
     export_bundle(Towers(model.image, model.text), work, output, name="default", training={"seed": seed})
     return release(output, corpus.pairs.items, {"recipe": "default", "seed": seed}, report)
@@ -72,7 +88,7 @@ def train_heads(towers: Towers, corpus: Corpus, stage: Stage, seed: int, progres
 
 
 def tune_towers(model: Model, corpus: Corpus, stage: Stage, seed: int, progress: Progress) -> Model:
-    """Train the heads on together with the last stage of the image tower; returns the averaged model."""
+    """Train the heads on together with what lies behind the model's cut; returns the averaged model."""
     trainer = Trainer(model, corpus, seed, progress)
     for _ in trainer.run(stage):
         pass
