@@ -41,7 +41,7 @@ def embed(
 
     encoder = build_encoder(settings)
     with vector_file(output) as file, meter("embedding", "texts" if images is None else "pictures") as progress:
-        total, rows = _of_texts(texts, encoder) if texts else _of_pictures(str(images), encoder, settings)
+        total, rows = _of_pictures(images, encoder, settings) if images is not None else _of_texts(str(texts), encoder)
         for vectors in rows:
             file.append(vectors)
             progress.show(file.rows, total)

@@ -51,7 +51,8 @@ def _in_one_line(error: Exception) -> str:
     if isinstance(error, ConfigurationError):
         return f"configuration: {clean(str(error))}"
     if isinstance(error, SemblanceError):
-        return clean(str(error))
+        notes = "; ".join(getattr(error, "__notes__", ()))
+        return clean(f"{error} ({notes})" if notes else str(error))
     if isinstance(error, OSError) and error.strerror:
         place = f": {error.filename}" if error.filename else ""
         return clean(f"{error.strerror}{place}")

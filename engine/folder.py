@@ -109,6 +109,6 @@ def _exists(path: Path) -> CollectionExists:
 
 
 def _missing(path: Path) -> CollectionNotFound:
-    return CollectionNotFound(
-        f"there is no collection {path.name!r} in {path.parent}: index a catalogue into it first, or check the name"
-    )
+    error = CollectionNotFound(f"there is no collection {path.name!r}: index a catalogue into it first, or check the name")
+    error.add_note(f"looked in {path.parent}")  # for the operator: a client of the server need not know its folders
+    return error

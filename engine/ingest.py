@@ -130,7 +130,7 @@ class Writer:
         self._uploads = uploads
 
     def write(self, documents: Sequence[Document]) -> list[DocumentStatus]:
-        """Commit one batch, a status each; a bad document is refused and the rest go in."""
+        """Commit one batch of distinct ids, a status each; a bad document is refused and the rest go in."""
         known = self._collection.digests([document.id for document in documents])
         statuses: list[DocumentStatus] = []
         loaded: list[LoadedDocument] = []

@@ -98,6 +98,13 @@ def test_of_two_items_with_one_id_the_last_wins(mugs):
     assert mugs.get(f"{DOCUMENTS}/d").json()["title"] == "last"
 
 
+def test_the_last_of_one_id_wins_also_when_it_says_what_was_stored(mugs):
+    upsert(mugs, {"id": "d", "title": "stored"})
+    answer = upsert(mugs, {"id": "d", "title": "between"}, {"id": "d", "title": "stored"})
+    assert statuses(answer) == ["updated", "updated"]
+    assert mugs.get(f"{DOCUMENTS}/d").json()["title"] == "stored"
+
+
 def test_a_bulk_request_has_bounds(mugs):
     assert upsert(mugs).status_code == 422
     assert upsert(mugs, *[{"id": "a", "title": "b"}] * 1001).status_code == 422
@@ -107,6 +114,12 @@ def test_a_bulk_request_has_bounds(mugs):
 def test_a_collection_is_not_made_by_a_misspelt_name(mugs):
     assert mugs.post("/v1/collections/shpo/documents", json={"documents": [{"id": "a", "title": "b"}]}).status_code == 404
     assert mugs.get("/v1/collections/shpo").status_code == 404
+
+
+def test_an_unknown_collection_does_not_name_the_servers_folder(mugs, toy_engine):
+    detail = mugs.get("/v1/collections/shpo").json()["detail"]
+    assert "'shpo'" in detail
+    assert str(toy_engine.settings.data) not in detail
 
 
 def test_a_document_reads_back_without_the_servers_paths(mugs):

@@ -141,6 +141,12 @@ def test_exactly_one_kind_of_input():
         assert "either --texts FILE or --images" in result.stderr
 
 
+def test_an_empty_name_is_not_another_file():
+    Path("None").write_text("", encoding="utf-8")
+    assert embed("--texts", "").exit_code == 1
+    assert not Path("out.npy").exists()
+
+
 @pytest.mark.parametrize(("option", "source"), [("--texts", "missing.txt"), ("--images", "missing.txt")])
 def test_a_missing_input_is_named(option, source):
     result = embed(option, source)
