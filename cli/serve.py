@@ -29,4 +29,5 @@ def serve(
     )
     if settings.log_level != "debug":
         logging.getLogger("uvicorn").setLevel(logging.WARNING)
+        logging.getLogger("faiss.loader").setLevel(logging.WARNING)  # it tells of every kernel it tries
     run_server(settings, ready=lambda address: note(f"Semblance is at {address} (Ctrl-C stops it)"))

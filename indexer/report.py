@@ -41,6 +41,7 @@ CODES: Mapping[str, str] = {
     "encoder": "The model could not encode the row.",
     "unexpected": "Something went wrong that was not foreseen; the log has the details.",
     "picture_left_out": "Remark: the product went in without this picture, because others of the row are good.",
+    "amount_expected": "Remark: a price is not a number; the product went in, but filters on that price do not find it.",
     "attribute_left_out": "Remark: a column holds values that nothing can filter by; it was left out.",
 }
 HEADER = ("row", "id", "reason", "code")

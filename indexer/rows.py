@@ -55,6 +55,7 @@ class RowBuilder:
             id = self._id(cells)
             remarks: list[RowError] = []
             attributes = self._attributes(row, id, cells, remarks)
+            remarks += _unread_amounts(row, id, attributes)
             images = self._images(row, id, cells, remarks)
             title = self._text(cells, self._columns.title)
             if not title and not images:
@@ -118,6 +119,14 @@ class RowBuilder:
                         reason = f"{path!r} holds {_sort(plain)}, which nothing can filter by: it is left out of every row"
                         remarks.append(RowError(row, id, reason, "attribute_left_out"))
         return attributes
+
+
+def _unread_amounts(row: int, id: str, attributes: Mapping[str, AttributeValue]) -> Iterator[RowError]:
+    """Remark on texts where a price was to be expected: the product goes in, but no comparison finds it."""
+    for name, value in attributes.items():
+        if isinstance(value, str) and is_money(name) and "currency" not in name.casefold():
+            reason = f"{name} is {value[:60]!r}, not an amount: filters on {name} will not find it; write it like 19.90"
+            yield RowError(row, id, reason, "amount_expected")
 
 
 def _flattened(name: str, value: object, depth: int) -> Iterator[tuple[str, object]]:

@@ -71,9 +71,10 @@ def test_saved_and_loaded_it_says_the_same(calibrator: Calibrator, tmp_path: Pat
     assert Calibration.load(tmp_path / "calibrator.json") == calibration
 
 
-@pytest.mark.parametrize(
-    "content", ["", "[]", "{}", json.dumps({"titled": {"weights": [1], "means": [1], "deviations": [1], "bias": 0, "threshold": 1}})]
-)
+ONE_FEATURE = {"weights": [1], "means": [1], "deviations": [1], "bias": 0, "threshold": 1}
+
+
+@pytest.mark.parametrize("content", ["", "[]", "{}", json.dumps({"titled": ONE_FEATURE, "untitled": ONE_FEATURE})])
 def test_a_damaged_file_is_refused(content: str, tmp_path: Path) -> None:
     path = tmp_path / "calibrator.json"
     path.write_text(content)

@@ -287,3 +287,12 @@ def test_memory_does_not_grow_with_the_catalogue(tmp_path, kind):
         tracemalloc.stop()
     assert rows == 6_000
     assert peak < path.stat().st_size / 3
+
+
+def test_a_price_that_is_no_amount_goes_in_with_a_remark(tmp_path):
+    (tmp_path / "feed.csv").write_text("id,title,price,price_currency\np1,mug,9.5,EUR\np2,cup,cheap,EUR\np3,jug,,\n")
+    good, odd, none = rows_of(tmp_path / "feed.csv")
+    assert (good.remarks, none.remarks) == ((), ())
+    assert odd.document.attributes["price"] == "cheap"
+    assert [(remark.row, remark.id, remark.code) for remark in odd.remarks] == [(3, "p2", "amount_expected")]
+    assert "'cheap'" in odd.remarks[0].reason
