@@ -14,6 +14,7 @@ from axe_playwright_python.sync_playwright import Axe
 from PIL import Image
 from playwright.sync_api import expect, sync_playwright
 
+from engine.ranking import TITLE_SHARE
 from engine.testing import COLOURS
 
 pytestmark = pytest.mark.browser
@@ -158,7 +159,7 @@ def test_results_appear_while_typing_and_are_announced(page):
     search(page, "red")
     expect(first(page)).to_contain_text("red mug")
     expect(first(page).locator(".price")).to_have_text("€10.50")
-    expect(first(page).locator(".score")).to_have_text("0.85")
+    expect(first(page).locator(".score")).to_have_text(f"{1 - TITLE_SHARE + TITLE_SHARE * 2**-0.5:.2f}")
     expect(page.get_by_role("status")).to_have_text("9 products found")
     expect(page).to_have_url(re.compile(r"\?c=shop&q=red$"))
     expect(page).to_have_title("red – Semblance")
