@@ -4,6 +4,7 @@ import json
 import pytest
 
 from engine.errors import DeadlineExceeded, Overloaded
+from engine.ranking import TITLE_SHARE
 from engine.testing import COLOURS
 
 TEXT, IMAGE, TERMS = (f"/v1/collections/shop/search{part}" for part in ("/text", "/image", ""))
@@ -34,7 +35,7 @@ def test_words_find_the_product_they_name(mugs):
     assert body["total"] == 6
     assert body["hits"][0] == {
         "id": "p1",
-        "score": pytest.approx((1 + 2**-0.5) / 2, abs=1e-3),
+        "score": pytest.approx(1 - TITLE_SHARE + TITLE_SHARE * 2**-0.5, abs=1e-3),
         "title": "red mug",
         "image": "/v1/collections/shop/documents/p1/image",
         "attributes": {"price": 10, "currency": "EUR", "brand": "Acme"},
