@@ -45,7 +45,7 @@ def create_app(settings: Settings, engine: SearchEngine | None = None) -> FastAP
     app.include_router(pages.page_router(settings.fetch_hosts))
     app.mount("/static", pages.Assets(directory=pages.STATIC), name="static")
     errors.install(app)
-    limit = int(settings.max_body_mb * 1_000_000)
+    limit = settings.max_body_bytes
     app.add_middleware(BodyLimit, limit=limit, budget=BODIES_IN_FLIGHT * limit, seconds=settings.deadline_s)
     app.add_middleware(HostCheck, allowed=_allowed_hosts(settings))
     app.add_middleware(Rim)

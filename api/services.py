@@ -32,11 +32,6 @@ class Services:
         workers = Workers(threads=THREADS, **limits)  # type: ignore[arg-type]
         return cls(engine, settings, batcher, workers, WriteOrder(max_waiting=MAX_WRITERS, deadline_s=settings.deadline_s))
 
-    @property
-    def max_image_bytes(self) -> int:
-        """The largest picture accepted."""
-        return int(self.settings.max_image_mb * 1_000_000)
-
     async def close(self) -> None:
         """Answer what is under way, then stop the threads; the engine stays open."""
         await self.batcher.close(self.settings.deadline_s)

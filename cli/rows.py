@@ -84,7 +84,7 @@ def decoded(rows: Iterable[Sequence[tuple[str, Path]]], settings: Settings, size
     def opened(row: tuple[str, Path]) -> Image:
         place, path = row
         try:
-            return decode(read_bytes(path, int(settings.max_image_mb * 1_000_000)), size=size, max_pixels=settings.max_pixels)
+            return decode(read_bytes(path, settings.max_image_bytes), size=size, max_pixels=settings.max_pixels)
         except SemblanceError as error:
             raise InvalidInput(f"{place}: {error}") from error
 

@@ -72,6 +72,16 @@ class Settings(BaseSettings):
         """The pixel limit as a count."""
         return int(self.max_megapixels * 1_000_000)
 
+    @cached_property
+    def max_image_bytes(self) -> int:
+        """The limit of a picture file in bytes."""
+        return int(self.max_image_mb * 1_000_000)
+
+    @cached_property
+    def max_body_bytes(self) -> int:
+        """The limit of a request body in bytes."""
+        return int(self.max_body_mb * 1_000_000)
+
 
 def load_settings(**overrides: Any) -> Settings:  # noqa: ANN401  values of any field
     """Read the environment once; keyword arguments win over it.

@@ -165,7 +165,7 @@ class Writer:
         if "://" in name:
             raise InvalidInput(f"image {name!r} is remote: use `semblance index`, which fetches, or give the bytes")
         path = (self._base / name).resolve()
-        return read_bytes(path, int(self._settings.max_image_mb * 1_000_000)), str(path)
+        return read_bytes(path, self._settings.max_image_bytes), str(path)
 
 
 def _status(item: LoadedDocument | None, known: bool) -> Literal["created", "updated", "unchanged"]:

@@ -36,7 +36,7 @@ def thumbnail(location: str, side: int, settings: Settings) -> bytes:
 
     Raises `InvalidImage` when it is gone or no longer a picture.
     """
-    data = read_bytes(location, int(settings.max_image_mb * 1_000_000))
+    data = read_bytes(location, settings.max_image_bytes)
     return _webp(decode(data, size=None, max_pixels=settings.max_pixels), side)
 
 

@@ -120,7 +120,7 @@ class SearchEngine:
         """Decode a picture given as path, bytes or already decoded; raises `InvalidImage`."""
         if isinstance(source, Image):
             return source
-        data = source if isinstance(source, bytes) else read_bytes(source, int(self.settings.max_image_mb * 1_000_000))
+        data = source if isinstance(source, bytes) else read_bytes(source, self.settings.max_image_bytes)
         return decode(data, size=self.encoder.image_size, max_pixels=self.settings.max_pixels)
 
     # Search

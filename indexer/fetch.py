@@ -60,7 +60,7 @@ class Fetcher:
     """Reads pictures from files and allowed hosts; thread-safe. Close it, or use it as a context manager."""
 
     def __init__(self, settings: Settings) -> None:
-        self._limit = int(settings.max_image_mb * 1_000_000)
+        self._limit = settings.max_image_bytes
         self._timeout = settings.fetch_timeout_s
         self._redirects = settings.fetch_redirects
         self._allowed = AllowList(settings.fetch_hosts)

@@ -45,7 +45,7 @@ class RowLoader:
         self._settings = settings
         self._size = size
         self._fetcher = fetcher
-        self._limit = max(MAX_ROW_BYTES, int(settings.max_image_mb * 1_000_000))
+        self._limit = max(MAX_ROW_BYTES, settings.max_image_bytes)
         self._decoding = threading.Semaphore(cores() + 1)
 
     def load(self, row: CatalogueRow) -> LoadedRow | RowError:

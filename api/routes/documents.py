@@ -35,7 +35,7 @@ async def upsert(collection: CollectionName, body: BulkUpsert, services: Service
     """Add or replace products; each item gets a status, and a bad one never stops the others."""
     async with services.writes.turn(collection):
         items = await services.workers.run(
-            lambda: upsert_documents(services.engine, collection, body.documents, max_bytes=services.max_image_bytes)
+            lambda: upsert_documents(services.engine, collection, body.documents, max_bytes=services.settings.max_image_bytes)
         )
     counts = {status: sum(item["status"] == status for item in items) for status in ("created", "updated", "unchanged", "refused")}
     return json_answer({"items": items, **counts}, 207 if counts["refused"] else 200)
@@ -81,7 +81,7 @@ async def patch(collection: CollectionName, id: DocumentId, body: DocumentPatch,
     """Change some of a product. Only what changed is embedded again; an attribute set to null is removed."""
     async with services.writes.turn(collection):
         document = await services.workers.run(
-            lambda: patch_document(services.engine, collection, id, body, max_bytes=services.max_image_bytes)
+            lambda: patch_document(services.engine, collection, id, body, max_bytes=services.settings.max_image_bytes)
         )
     return json_answer(_shown(collection, document))
 

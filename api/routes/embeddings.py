@@ -33,7 +33,7 @@ async def embed(body: EmbeddingRequest, services: ServicesDep) -> Response:
     if body.dimensions not in (None, DIMENSIONS):
         raise InvalidInput(f"dimensions is {body.dimensions}: this server embeds into {DIMENSIONS}")
     parts = body.input if isinstance(body.input, list) else [body.input]
-    vectors = await services.workers.run(lambda: _embed(services.engine, parts, services.max_image_bytes))
+    vectors = await services.workers.run(lambda: _embed(services.engine, parts, services.settings.max_image_bytes))
     words = sum(len(text.split()) for text in map(_text_of, parts) if text is not None)
     data = [
         {"object": "embedding", "index": index, "embedding": _base64(row) if body.encoding_format == "base64" else row.tolist()}

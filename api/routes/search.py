@@ -73,7 +73,7 @@ async def _term(part: SearchTerm, services: Services) -> Term:
 
 
 def _open_inline(services: Services, image: str) -> Image:
-    return services.engine.open_image(picture_bytes(image, max_bytes=services.max_image_bytes))
+    return services.engine.open_image(picture_bytes(image, max_bytes=services.settings.max_image_bytes))
 
 
 async def _read_image_search(request: Request, services: Services) -> tuple[bytes, ImageSearch | ImageSearchForm]:
@@ -84,7 +84,7 @@ async def _read_image_search(request: Request, services: Services) -> tuple[byte
             return await _read_form(request, services)
         if kind == "application/json" or kind.endswith("+json"):
             body = ImageSearch.model_validate(await StrictRequest(request.scope, request.receive).json())
-            return await services.workers.run(partial(picture_bytes, body.image, max_bytes=services.max_image_bytes)), body
+            return await services.workers.run(partial(picture_bytes, body.image, max_bytes=services.settings.max_image_bytes)), body
     except ValidationError as error:
         raise RequestValidationError([{**item, "loc": ("body", *item["loc"])} for item in error.errors()]) from None
     except ValueError as error:
@@ -97,6 +97,6 @@ async def _read_form(request: Request, services: Services) -> tuple[bytes, Image
         upload = form.get("image")
         if not isinstance(upload, UploadFile):
             raise HTTPException(422, "The form has no file in its field `image`.")
-        data = check_size(await upload.read(), max_bytes=services.max_image_bytes)
+        data = check_size(await upload.read(), max_bytes=services.settings.max_image_bytes)
         fields: dict[str, Any] = {name: value for name, value in form.multi_items() if name != "image" and value != ""}
         return data, ImageSearchForm.model_validate_strings(fields)

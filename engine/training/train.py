@@ -64,9 +64,9 @@ def train_default(data: Path, output: Path, *, work: Path, seed: int = 0, progre
     towers, classifier, text_model = pretrained_towers()
     corpus = prepare(data, work, CACHED, towers, (classifier, text_model), report)
     model = train_heads(towers, corpus, HEADS, seed, report)
-    model = tune_towers(model, corpus, TUNE_IMAGE, seed, report)
+    model = train_from_cut(model, corpus, TUNE_IMAGE, seed, report)
     model.cut = DEEPER
-    model = tune_towers(model, with_deeper_states(corpus, DEEPER.layer, work, report), TUNE_BOTH, seed, report)
+    model = train_from_cut(model, with_deeper_states(corpus, DEEPER.layer, work, report), TUNE_BOTH, seed, report)
     torch.save(model.state_dict(), work / f"model-{seed}.pt")
     export_bundle(Towers(model.image, model.text), work, output, name="default", training={"seed": seed})
     return release(output, corpus.pairs.items, {"recipe": "default", "seed": seed}, report)
@@ -80,15 +80,13 @@ def train_heads(towers: Towers, corpus: Corpus, stage: Stage, seed: int, progres
     """Train the heads on frozen towers; returns the averaged model, cut where the corpus is."""
     behind = Cut(len(towers.image.stages) + 1, len(towers.text.layers))
     frozen = replace(corpus, maps=cells_of(towers.image, corpus.maps, CACHED.stage))
-    trainer = Trainer(Model(towers, behind), frozen, seed, progress)
-    for _ in trainer.run(stage):
-        pass
-    trainer.averaged.cut = CACHED
-    return trainer.averaged
+    model = train_from_cut(Model(towers, behind), frozen, stage, seed, progress)
+    model.cut = CACHED
+    return model
 
 
-def tune_towers(model: Model, corpus: Corpus, stage: Stage, seed: int, progress: Progress) -> Model:
-    """Train the heads on together with what lies behind the model's cut; returns the averaged model."""
+def train_from_cut(model: Model, corpus: Corpus, stage: Stage, seed: int, progress: Progress) -> Model:
+    """Run one stage on the heads and on what lies behind the model's cut; returns the averaged model."""
     trainer = Trainer(model, corpus, seed, progress)
     for _ in trainer.run(stage):
         pass
