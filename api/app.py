@@ -8,14 +8,21 @@ import logging
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from importlib.metadata import PackageNotFoundError, version
+from typing import TypeAlias
 
 from fastapi import FastAPI
 from PIL import Image
 
 from api import errors
+from api.audit import Audit, AuditLog
+from api.auth import KeyCheck, keys_required
+from api.idempotency import Answers, Idempotency
+from api.keys import KeyRing
 from api.limits import LOOPBACK_NAMES, BodyLimit, HostCheck, is_loopback
 from api.middleware import Rim
 from api.openapi import DESCRIPTION, TAGS, DocumentedAPI
+from api.origins import Origins
+from api.rates import Buckets, Limit, LocalBuckets, RateLimit, RedisBuckets
 from api.routes import collections, documents, embeddings, operations, pages, search
 from api.services import Services
 from engine import open_engine
@@ -24,17 +31,20 @@ from engine.search import SearchEngine
 
 logger = logging.getLogger(__name__)
 
+Lifespan: TypeAlias = Callable[[FastAPI], AbstractAsyncContextManager[None]]
+
 BODIES_IN_FLIGHT = 16
 
 
 def create_app(settings: Settings, engine: SearchEngine | None = None) -> FastAPI:
     """Build the application around `engine`, or around one it opens at startup and closes at shutdown."""
+    buckets = _buckets(settings)
     app = DocumentedAPI(
         title="Semblance",
         version=_version(),
         description=DESCRIPTION,
         openapi_tags=TAGS,
-        lifespan=_lifespan(settings, engine),
+        lifespan=_lifespan(settings, engine, buckets),
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,
@@ -45,14 +55,36 @@ def create_app(settings: Settings, engine: SearchEngine | None = None) -> FastAP
     app.include_router(pages.page_router(settings.fetch_hosts))
     app.mount("/static", pages.Assets(directory=pages.STATIC), name="static")
     errors.install(app)
-    limit = settings.max_body_bytes
-    app.add_middleware(BodyLimit, limit=limit, budget=BODIES_IN_FLIGHT * limit, seconds=settings.deadline_s)
-    app.add_middleware(HostCheck, allowed=_allowed_hosts(settings))
+    _protect(app, settings, buckets)
     app.add_middleware(Rim)
     return app
 
 
-def _lifespan(settings: Settings, given: SearchEngine | None) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
+def _protect(app: FastAPI, settings: Settings, buckets: Buckets) -> None:
+    """Wrap the application in what may refuse a request, from the inside out: the cheapest check comes first."""
+    limit = settings.max_body_bytes
+    answers = Answers(settings.data, busy_s=settings.busy_timeout_ms / 1000, patience_s=2 * settings.deadline_s)
+    app.add_middleware(Idempotency, answers=answers)
+    app.add_middleware(BodyLimit, limit=limit, budget=BODIES_IN_FLIGHT * limit, seconds=settings.deadline_s)
+    if keys_required(settings):
+        app.add_middleware(RateLimit, buckets=buckets, limit=Limit(settings.rate_limit, settings.rate_burst))
+        app.add_middleware(KeyCheck, keys=KeyRing(settings.data))
+    if settings.audit_days:
+        app.add_middleware(Audit, log=AuditLog(settings.data, days=settings.audit_days))
+    app.add_middleware(Origins, allowed=settings.cors_origins)
+    app.add_middleware(HostCheck, allowed=_allowed_hosts(settings))
+
+
+def _buckets(settings: Settings) -> Buckets:
+    local = LocalBuckets()
+    if settings.redis_url is None:
+        return local
+    return RedisBuckets(settings.redis_url, timeout_ms=settings.redis_timeout_ms, local=local)
+
+
+def _lifespan(
+    settings: Settings, given: SearchEngine | None, buckets: Buckets
+) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         engine = await asyncio.to_thread(open_engine, settings) if given is None else given
@@ -64,6 +96,7 @@ def _lifespan(settings: Settings, given: SearchEngine | None) -> Callable[[FastA
                 yield
             finally:
                 await services.close()
+                await buckets.close()
         finally:
             if given is None:
                 await asyncio.to_thread(engine.close)

@@ -14,6 +14,8 @@ from fastapi import Request, Response
 from fastapi.routing import APIRoute
 from starlette.exceptions import HTTPException
 
+from api.passes import with_pass
+
 T = TypeVar("T")
 
 
@@ -51,7 +53,8 @@ def picture_address(collection: str, id: str, image: str | None) -> str | None:
     """Say where a client finds a document's picture: the remote address it was given by, else this server."""
     if image is None or image.lower().startswith(("http://", "https://")):
         return image
-    return f"/v1/collections/{quote(collection)}/documents/{quote(id, safe='')}/image"
+    documents = f"/v1/collections/{collection}/documents"
+    return with_pass(f"{quote(documents)}/{quote(id, safe='')}/image", f"{documents}/{id}/image")
 
 
 async def while_connected(request: Request, work: Coroutine[Any, Any, T]) -> T:

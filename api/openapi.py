@@ -7,6 +7,7 @@ from typing import Any
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
+from api.auth import need_of
 from api.errors import MEDIA_TYPE
 from api.schemas.operations import Problem
 from api.schemas.search import ImageSearch, ImageSearchForm
@@ -27,12 +28,15 @@ TAGS = [
 
 _DETAILS: Mapping[int, str] = {
     400: "The form cannot be read.",
+    401: "The server asks for a key, and the request brings none that it knows.",
+    403: "The key may not do this, or a page of another site asked for it.",
     404: "No such collection or document.",
     408: "The body did not arrive in time.",
     409: "The collection was built by another encoder, or exists in another state.",
     413: "The body is larger than the server accepts.",
     415: "The body is of another type than this address takes.",
     422: "The request can never work as it is; `detail` says why.",
+    429: "The key asks too often; the header `Retry-After` says when to try again.",
     503: "The server is busy; the header `Retry-After` says when to try again.",
     504: "It took longer than the server allows.",
 }
@@ -78,5 +82,24 @@ class DocumentedAPI(FastAPI):
             )
             schema["components"]["schemas"]["Problem"] = Problem.model_json_schema()
             schema["components"]["schemas"] = dict(sorted(schema["components"]["schemas"].items()))
+            _describe_access(schema)
             self.openapi_schema = schema
         return self.openapi_schema
+
+
+def _describe_access(schema: dict[str, Any]) -> None:
+    """Say of each operation which scope its key needs, and what it answers without."""
+    schema["components"]["securitySchemes"] = {
+        "bearer": {
+            "type": "http",
+            "scheme": "bearer",
+            "description": "A key, where the server asks for one.",
+        },
+        "header": {"type": "apiKey", "in": "header", "name": "X-API-Key", "description": "The same key, in a header of its own."},
+    }
+    for path, item in schema["paths"].items():
+        for method, operation in item.items():
+            if need := need_of(method.upper(), path):
+                operation["security"] = [{"bearer": [need.scope]}, {"header": [need.scope]}]
+                answers = operation["responses"] | {str(status): answer for status, answer in problems(401, 403, 429).items()}
+                operation["responses"] = dict(sorted(answers.items()))

@@ -11,6 +11,8 @@ from types import FrameType
 import uvicorn
 
 from api.app import create_app
+from api.auth import keys_required
+from api.keys import KeyRing
 from api.limits import is_loopback
 from engine import open_engine
 from engine.config import Settings
@@ -30,14 +32,20 @@ def serve(settings: Settings, engine: SearchEngine | None = None, *, ready: Call
         opened = engine or open_engine(settings)
         try:
             address = _address(settings.host, listener)
-            if not is_loopback(settings.host):
-                logger.warning(
-                    "%s is reachable from other machines, and there are no API keys: whoever reaches it can write", address
-                )
+            _remark_on_access(settings, address)
             _Server(_config(settings, opened), lambda: ready(address) if ready else None).run(sockets=[listener])
         finally:
             if engine is None:
                 opened.close()
+
+
+def _remark_on_access(settings: Settings, address: str) -> None:
+    """Warn of a server that everybody may write to, and of one that nobody can use yet."""
+    if not keys_required(settings):
+        if not is_loopback(settings.host):
+            logger.warning("%s is reachable from other machines and asks for no keys: whoever reaches it can write", address)
+    elif not KeyRing(settings.data).all():
+        logger.warning("%s asks for keys and there are none: make one with `semblance keys create NAME --data DIR`", address)
 
 
 class _Server(uvicorn.Server):
@@ -71,7 +79,7 @@ def _bound(settings: Settings) -> Iterator[socket.socket]:
         listener = socket.create_server((settings.host, settings.port), family=family, backlog=2048)
     except OSError as error:
         raise ConfigurationError(
-            f"cannot serve on {settings.host}:{settings.port} ({error.strerror or error}): set SEMBLANCE_HOST and SEMBLANCE_PORT"
+            f"cannot serve on {settings.host}:{settings.port} ({error.strerror or error}): choose another with --host and --port"
         ) from None
     with listener:
         yield listener

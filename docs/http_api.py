@@ -32,8 +32,19 @@ curl localhost:8000/v1/collections/shop/search/image -F image=@photo.jpg -F k=5 
 - **Pictures** inside JSON are base64 or `data:` URIs. Paths and addresses are refused: nothing a client names is opened or fetched.
 - **Ids** may contain anything, also slashes: percent-encode them (`encodeURIComponent`, `urllib.parse.quote(id, safe="")`).
 - **Filters** (`where`) are described in [filters](filters.md).
-- **Access**: the server binds to loopback, answers only to loopback names (`SEMBLANCE_ALLOWED_HOSTS` names others) and has no
-  keys yet: do not bind it to a public address.
+- **Keys** are asked for as soon as other machines can reach the server: when it binds to another address than loopback, or
+  `SEMBLANCE_ALLOWED_HOSTS` names it to the outside (`SEMBLANCE_API_KEYS=on` and `off` decide otherwise). A request sends its key as
+  `Authorization: Bearer smb_...` or `X-API-Key`. Without a good key the answer is 401, of the type `key-required` or `key-unknown`;
+  403 `key-not-allowed` when its scope (`read`, `write`, `admin`) or its collections do not reach so far. `semblance keys create NAME`
+  makes one; the page, `/docs` and the probes are open. Pictures in answers then carry a pass in their address, good for a day or
+  two, so that a browser can show them.
+- **Rates**: `SEMBLANCE_RATE_LIMIT` requests a second of one key, then 429 with `Retry-After`; counted in Redis where there is one.
+- **Origins**: pages of other sites may call the API from a browser only if `SEMBLANCE_CORS_ORIGINS` names them.
+- **Repeating a write** is safe with `Idempotency-Key`: for a day, the same request under the same key gets the first one's answer
+  (with `Idempotency-Replayed: true`) and changes nothing; another request under it is 422, and 409 while the first is under way.
+  Only successes are kept: what was refused may be corrected and sent again.
+- **Host names**: bound to loopback, the server answers to loopback names alone (`SEMBLANCE_ALLOWED_HOSTS` names others).
+- **Every write** is listed in `<data>/_audit/<day>.jsonl`: time, request id, key, address, method, path, status.
 - **OpenAI clients** work with `/v1/embeddings`: `OpenAI(base_url="http://127.0.0.1:8000/v1", api_key="none")`; `usage` counts
   words.
 """.strip()

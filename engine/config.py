@@ -56,13 +56,22 @@ class Settings(BaseSettings):
         (),
         description="Host names the server answers to, by commas; `*.` admits subdomains. Empty: loopback's when bound to it.",
     )
+    api_keys: Literal["auto", "on", "off"] = Field(
+        "auto", description="Whether requests need a key; `auto` asks for one as soon as other machines can reach the server."
+    )
+    rate_limit: float = Field(100.0, ge=0, description="Requests a second of one key; 0 does not count them.")
+    rate_burst: int = Field(200, ge=1, description="Requests of one key that may come at once before the rate counts.")
+    cors_origins: Annotated[tuple[str, ...], NoDecode] = Field(
+        (), description="Origins whose pages may call the API, by commas, such as `https://shop.example`; `*` admits all."
+    )
+    audit_days: int = Field(90, ge=0, description="Days for which the log of writes is kept; 0 writes none.")
     max_body_mb: float = Field(32.0, gt=0, description="Largest request body, in MB.")
     max_batch: int = Field(64, ge=1, le=4096, description="Most queries encoded in one call.")
     max_queue: int = Field(512, ge=1, description="Most searches waiting; beyond it a request is answered 503 with `Retry-After`.")
     deadline_s: float = Field(30.0, gt=0, description="Longest time a request may take, in seconds.")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="How much the process logs.")
 
-    @field_validator("fetch_hosts", "allowed_hosts", mode="before")
+    @field_validator("fetch_hosts", "allowed_hosts", "cors_origins", mode="before")
     @classmethod
     def _split_hosts(cls, value: object) -> object:
         return tuple(host.strip().lower() for host in value.split(",") if host.strip()) if isinstance(value, str) else value

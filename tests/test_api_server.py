@@ -11,6 +11,7 @@ from urllib.parse import quote
 import httpx
 import pytest
 
+from api.keys import KeyRequest, KeyRing
 from api.server import serve
 from engine.config import Settings
 from engine.errors import ConfigurationError
@@ -120,14 +121,20 @@ def test_interrupting_is_an_ordinary_end_too(start_toy_server):
 def test_a_taken_port_is_said_so(tmp_path):
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        with pytest.raises(ConfigurationError, match=f"127.0.0.1:{port}.*SEMBLANCE_PORT"):
+        with pytest.raises(ConfigurationError, match=f"127.0.0.1:{port}.*--port"):
             serve(Settings(data=tmp_path, port=port))
 
 
-def test_binding_to_other_machines_is_warned_about(toy_engine, caplog, monkeypatch):
+def test_a_server_that_everybody_or_nobody_may_use_is_warned_about(toy_engine, caplog, monkeypatch):
     monkeypatch.setattr("uvicorn.Server.run", lambda *_, **__: None)
-    serve(toy_engine.settings.model_copy(update={"host": "0.0.0.0", "port": 0}), toy_engine)
-    assert "no API keys" in caplog.text
-    caplog.clear()
-    serve(toy_engine.settings.model_copy(update={"port": 0}), toy_engine)
-    assert caplog.text == ""
+
+    def warned(**options):
+        caplog.clear()
+        serve(toy_engine.settings.model_copy(update={"port": 0, **options}), toy_engine)
+        return caplog.text
+
+    assert "semblance keys create" in warned(host="0.0.0.0")
+    KeyRing(toy_engine.settings.data).create(KeyRequest("shop"))
+    assert warned(host="0.0.0.0") == ""
+    assert "whoever reaches it can write" in warned(host="0.0.0.0", api_keys="off")
+    assert warned() == ""

@@ -17,7 +17,7 @@ from cli.main import app
 from engine.errors import ConfigurationError, InvalidQuery, MissingExtra
 
 ROOT = Path(__file__).resolve().parent.parent
-COMMANDS = ["index", "search", "embed", "serve", "collections", "doctor", "train"]
+COMMANDS = ["index", "search", "embed", "serve", "collections", "keys", "doctor", "train"]
 
 
 def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:

@@ -1,8 +1,10 @@
 """Collections: made, listed, described, removed."""
 
-from fastapi import APIRouter, Response
+from fastapi import APIRouter, Request, Response
 
+from api.auth import key_of
 from api.exchange import StrictRoute, json_answer
+from api.keys import ApiKey
 from api.openapi import problems
 from api.schemas.documents import CollectionList, CollectionOut
 from api.schemas.fields import CollectionName
@@ -14,9 +16,10 @@ router = APIRouter(prefix="/v1/collections", tags=["collections"], route_class=S
 
 
 @router.get("", summary="List collections", response_model=CollectionList, responses=problems(503, 504))
-async def list_collections(services: ServicesDep) -> Response:
-    """List the collections that can be searched."""
-    return json_answer(await services.workers.run(lambda: _list(services.engine)))
+async def list_collections(request: Request, services: ServicesDep) -> Response:
+    """List the collections that can be searched; those that the key reaches."""
+    key = key_of(request.scope)
+    return json_answer(await services.workers.run(lambda: _list(services.engine, key)))
 
 
 @router.put(
@@ -69,9 +72,11 @@ def _ensure(engine: SearchEngine, name: str) -> tuple[bool, dict[str, object]]:
     return True, _describe(engine, name)
 
 
-def _list(engine: SearchEngine) -> dict[str, object]:
+def _list(engine: SearchEngine, key: ApiKey | None) -> dict[str, object]:
     usable, unusable = [], {}
     for name in engine.collections():
+        if key is not None and not key.admits(name):
+            continue
         try:
             usable.append(_describe(engine, name))
         except CollectionNotFound:

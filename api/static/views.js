@@ -221,7 +221,7 @@ function skeleton() {
 }
 
 function sized(address, side) {
-  return address.startsWith("/v1/") ? `${address}?size=${side}` : address;
+  return address.startsWith("/v1/") ? `${address}${address.includes("?") ? "&" : "?"}size=${side}` : address;
 }
 
 function scoreOf(score) {
