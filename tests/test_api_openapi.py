@@ -1,5 +1,9 @@
 """The OpenAPI document is complete, and its examples are true."""
 
+import difflib
+import runpy
+from pathlib import Path
+
 import pytest
 from fastapi.openapi.utils import REF_PREFIX
 
@@ -125,3 +129,12 @@ def test_answers_have_exactly_the_documented_fields(mugs, path):
     assert set(answer["hits"][0]) == set(schema["SearchHit"]["properties"])
     document = mugs.get("/v1/collections/shop/documents/p1").json()
     assert set(document) == set(schema["DocumentOut"]["properties"])
+
+
+def test_the_contract_with_clients_has_not_changed_by_accident():
+    golden = Path(__file__).parent / "golden"
+    written = (golden / "openapi.json").read_text(encoding="utf-8").splitlines()
+    now = runpy.run_path(str(golden / "write_openapi.py"))["document"]().splitlines()
+    difference = list(difflib.unified_diff(written, now, "openapi.json", "the application", lineterm="", n=2))
+    remedy = "if that is meant, run `python tests/golden/write_openapi.py` and read the difference"
+    assert difference == [], "\n".join([*difference[:60], remedy])
