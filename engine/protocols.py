@@ -10,6 +10,7 @@ from typing import Protocol, runtime_checkable
 from pyroaring import BitMap64
 
 from engine.datatypes import Image, Matches, Vectors
+from engine.drawings import GeneratedImage, GenerationRequest
 
 
 @runtime_checkable
@@ -55,3 +56,19 @@ class Cache(Protocol):
 
     def set_many(self, items: Mapping[bytes, bytes]) -> None:
         """Remember items; older or rarer ones may be forgotten for them."""
+
+
+@runtime_checkable
+class Generator(Protocol):
+    """Draws pictures from vectors of the joint space. Safe to call from several threads, one drawing at a time."""
+
+    @property
+    def name(self) -> str:
+        """What draws, with the version of its weights: part of every drawing's provenance."""
+
+    @property
+    def size(self) -> int:
+        """Side in pixels it draws best; a request's `size` is what it returns."""
+
+    def generate(self, request: GenerationRequest) -> list[GeneratedImage]:
+        """Draw `request.count` pictures of `request.size`; the same seed gives the same pixels."""

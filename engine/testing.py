@@ -14,6 +14,8 @@ from PIL import Image as PillowImage
 from pyroaring import BitMap64
 
 from engine.datatypes import DIMENSIONS, Image, Matches, Vector, Vectors
+from engine.drawings import GeneratedImage, GenerationRequest
+from engine.generation.provenance import prompt_digest
 
 COLOURS = {
     "red": (220, 20, 30),
@@ -85,6 +87,28 @@ class ExactIndex:
         found.keys[:, : order.shape[1]] = self._keys[kept][order]
         found.scores[:, : order.shape[1]] = np.take_along_axis(scores, order, axis=1)
         return found
+
+
+class FakeGenerator:
+    """Draws the colour of `COLOURS` whose name `FakeEncoder` puts nearest to the request; one pixel depends on the seed."""
+
+    name = "fake:one-colour"
+    size = 64
+
+    def __init__(self) -> None:
+        self.drawn = 0
+
+    def generate(self, request: GenerationRequest) -> list[GeneratedImage]:
+        """Draw `request.count` one-coloured squares."""
+        self.drawn += request.count
+        colour = max(COLOURS, key=lambda name: float(_bag([name]) @ request.joint))
+        digest = prompt_digest(request)
+        return [self._square(request, colour, request.seed + number, digest) for number in range(request.count)]
+
+    def _square(self, request: GenerationRequest, colour: str, seed: int, digest: str) -> GeneratedImage:
+        pixels = np.full((request.size, request.size, 3), COLOURS[colour], np.uint8)
+        pixels[0, 0] = np.random.default_rng(seed).integers(0, 256, 3)
+        return GeneratedImage(pixels, seed, self.name, digest)
 
 
 def tiny_catalogue(folder: Path) -> Path:
