@@ -75,7 +75,7 @@ class Bundle:
         """Read and verify a bundle; raises `BundleError` if a file is missing, cut short or altered."""
         manifest = read_manifest(path)
         for name, record in manifest.files.items():
-            _verify(path / name, record)
+            verify(path / name, record)
         return cls(path, manifest)
 
     def weights(self, graph: str) -> dict[str, Float32[np.ndarray, "..."]]:
@@ -129,7 +129,8 @@ def record(path: Path) -> FileRecord:
         return FileRecord(path.stat().st_size, hashlib.file_digest(file, "sha256").hexdigest())
 
 
-def _verify(path: Path, expected: FileRecord) -> None:
+def verify(path: Path, expected: FileRecord) -> None:
+    """Check a file against its record; raises `BundleError` if it is missing, cut short or altered."""
     if not path.is_file():
         raise BundleError(f"{str(path)!r} is missing: copy the bundle again")
     seen = record(path)
