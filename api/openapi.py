@@ -6,6 +6,7 @@ from typing import Any
 
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
+from pydantic import BaseModel
 
 from api.auth import need_of
 from api.errors import MEDIA_TYPE
@@ -63,12 +64,19 @@ def _problem(status: int) -> dict[str, Any]:
 
 def image_search_body() -> dict[str, Any]:
     """Document the two forms of a search by image, which its route reads by hand."""
-    form = ImageSearchForm.model_json_schema()
+    form = _inline(ImageSearchForm)
     form["properties"] = {"image": {"type": "string", "format": "binary", "description": "The picture."}, **form["properties"]}
     form["required"] = ["image"]
     form["examples"] = [{"image": "(the file)", "k": "10", "where": "price < 50"}]
-    forms = {"multipart/form-data": {"schema": form}, "application/json": {"schema": ImageSearch.model_json_schema()}}
+    forms = {"multipart/form-data": {"schema": form}, "application/json": {"schema": _inline(ImageSearch)}}
     return {"requestBody": {"required": True, "content": forms}}
+
+
+def _inline(model: type[BaseModel]) -> dict[str, Any]:
+    """Lay out a model for a body that FastAPI does not know; what it refers to is among the components of other routes."""
+    schema = model.model_json_schema(ref_template="#/components/schemas/{model}")
+    schema.pop("$defs", None)
+    return schema
 
 
 class DocumentedAPI(FastAPI):

@@ -45,4 +45,4 @@ def search(  # noqa: PLR0913, PLR0917  one parameter per option
 
 def _show(result: "SearchResult") -> None:
     say_table(("score", "id", "title", "image"), [(f"{hit.score:.3f}", hit.id, hit.title, hit.image or "") for hit in result.hits])
-    note(f"{len(result.hits)} hits among {result.total} documents; {result.decision}, {result.timings_ms['total']:.0f} ms")
+    note(f"{len(result.hits)} hits among {result.admitted} documents; {result.decision}, {result.timings_ms['total']:.0f} ms")

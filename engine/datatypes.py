@@ -16,12 +16,14 @@ from jaxtyping import Float32, Int64
 from PIL import Image as PillowImage
 
 from engine.errors import InvalidDocument, InvalidQuery
+from engine.listing import MAX_FACETS, Boost, Facet, FacetResult, Sort
 
 DIMENSIONS = 256
 MAX_ID_LENGTH = 512
 MAX_TEXT_LENGTH = 10_000
 MAX_K = 1_000
-MAX_TERMS = 16
+MAX_TERMS = 64
+MAX_ORDERS = 8
 
 Image: TypeAlias = PillowImage.Image
 ImageSource: TypeAlias = str | Path | bytes | Image
@@ -126,13 +128,23 @@ class Term:
 class Query:
     """What a caller asks of a collection.
 
-    `where` is a filter expression (see `engine.filters`), `target` restricts the search to one view.
+    `where` is a filter expression (see `engine.filters`), `target` restricts the search to one view. `facets`, `sort` and
+    `boosts` are over the relevant documents (see `engine.relevance`). `group_by` shows one document per value of an attribute,
+    `dedup` one of several with nearly the same picture. `cursor` "*" begins a list that is turned page by page, what an answer
+    gave continues it. `explain` adds to every hit how its score came about.
     """
 
     terms: tuple[Term, ...]
     k: int = 10
     where: str | None = None
     target: Literal["any", "image", "title"] = "any"
+    facets: tuple[Facet, ...] = ()
+    sort: tuple[Sort, ...] = ()
+    boosts: tuple[Boost, ...] = ()
+    group_by: str | None = None
+    dedup: bool = False
+    cursor: str | None = None
+    explain: bool = False
 
     def __post_init__(self) -> None:
         if not 1 <= len(self.terms) <= MAX_TERMS:
@@ -141,18 +153,42 @@ class Query:
             raise InvalidQuery("every term has a negative weight: give at least one thing to look for")
         if isinstance(self.k, bool) or not isinstance(self.k, int) or not 1 <= self.k <= MAX_K:
             raise InvalidQuery(f"k is {self.k}: ask for 1 to {MAX_K} hits")
+        if len(self.facets) > MAX_FACETS or len({facet.name for facet in self.facets}) < len(self.facets):
+            raise InvalidQuery(f"a query has {len(self.facets)} facets: give up to {MAX_FACETS}, each attribute once")
+        if max(len(self.sort), len(self.boosts)) > MAX_ORDERS:
+            raise InvalidQuery(f"a query has {len(self.sort)} sorts and {len(self.boosts)} boosts: give up to {MAX_ORDERS} of each")
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """What one view says of a hit: its score, the rank among the candidates by it (from 1), and its weight in this query.
+
+    The "lexical" view also names the words of the query that the document contains.
+    """
+
+    score: float
+    rank: int
+    weight: float
+    words: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Hit:
-    """One product found. `score` is a cosine (see `engine.ranking`), `views` the cosine of each view it was found by."""
+    """One product found. `score` is its relevance (see `engine.ranking`), `views` what each view it was found by gave.
+
+    `variants` are the ids that `group_by` keeps behind it and `duplicates` those that `dedup` does, best first. `explain` holds
+    the evidence by view ("image", "title", "lexical") and by "boost:NAME"; None unless asked for.
+    """
 
     id: str
     score: float
     title: str
     image: str | None
     attributes: Attributes
-    views: Mapping[View, float] = field(default_factory=dict)
+    views: Mapping[str, float] = field(default_factory=dict)
+    variants: tuple[str, ...] = ()
+    duplicates: tuple[str, ...] = ()
+    explain: Mapping[str, Evidence] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,8 +196,9 @@ class SearchResult:
     """The answer to one query.
 
     `confidence` is the calibrated probability that a relevant product is among the hits, None for encoders without a
-    calibration. `total` counts the documents the filter admits, `version` is the collection's change-log position the answer was
-    read at, `cache` the tier that answered ("miss" when none did).
+    calibration. `total` counts the relevant documents, up to `engine.relevance.DEPTH`, `admitted` those the filter admits.
+    `version` is the collection's change-log position the answer was read at, `cache` the tier that answered ("miss" when none
+    did), `cursor` what to ask with for the next page, None at the end of the list or when no pages were asked for.
     """
 
     hits: tuple[Hit, ...]
@@ -171,6 +208,9 @@ class SearchResult:
     timings_ms: Mapping[str, float]
     version: int
     cache: Literal["miss", "memory", "redis"] = "miss"
+    admitted: int = 0
+    facets: tuple[FacetResult, ...] = ()
+    cursor: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

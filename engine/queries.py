@@ -20,6 +20,8 @@ from engine.protocols import Encoder
 from engine.ranking import Kind, view_weights
 from engine.singleflight import SingleFlight
 
+UNLIKE = 0.5  # what is disliked steers, what is liked decides
+
 Content = TypeVar("Content")
 _Encoded: TypeAlias = tuple[Iterator[Vector], Iterator[Vector]]
 
@@ -36,6 +38,15 @@ class EncodedQuery:
 def normalise(text: str) -> str:
     """Compose (NFC) and collapse white space, so that one query typed in two ways is one cache entry."""
     return " ".join(unicodedata.normalize("NFC", text).split())
+
+
+def recommendation(like: Sequence[str], unlike: Sequence[str] = ()) -> tuple[Term, ...]:
+    """Make the terms that ask for documents like some and unlike others, given by id; what is disliked weighs half.
+
+    Each side is a mean, so that many examples weigh as one.
+    """
+    wanted = [Term(DocumentRef(id), 1.0 / len(like)) for id in like]
+    return (*wanted, *(Term(DocumentRef(id), -UNLIKE / len(unlike)) for id in unlike))
 
 
 def identity(term: Term) -> tuple[str | bytes, ...]:

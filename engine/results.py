@@ -4,51 +4,76 @@ Both are written once here so that the command line, HTTP and the cache never di
 """
 
 import dataclasses
+from collections.abc import Mapping
 from typing import Any, Literal
 
 import orjson
 
-from engine.datatypes import Hit, SearchResult
+from engine.datatypes import Evidence, Hit, SearchResult
+from engine.listing import Counted, CountedRange, FacetResult
 
 
 def result_as_dict(result: SearchResult) -> dict[str, Any]:
-    """Lay a result out as JSON: hits, confidence, decision, total, timings_ms, version."""
+    """Lay a result out as JSON: hits, confidence, decision, total, admitted, facets, cursor, timings_ms, version."""
     return {
-        "hits": [
-            {
-                "id": hit.id,
-                "score": round(hit.score, 6),
-                "title": hit.title,
-                "image": hit.image,
-                "attributes": {name: list(value) if isinstance(value, tuple) else value for name, value in hit.attributes.items()},
-            }
-            for hit in result.hits
-        ],
+        "hits": [_hit_as_dict(hit) for hit in result.hits],
         "confidence": None if result.confidence is None else round(result.confidence, 4),
         "decision": result.decision,
         "total": result.total,
+        "admitted": result.admitted,
+        "facets": [_facet_as_dict(facet) for facet in result.facets],
+        "cursor": result.cursor,
         "timings_ms": dict(result.timings_ms),
         "version": result.version,
     }
 
 
+def _hit_as_dict(hit: Hit) -> dict[str, Any]:
+    return {
+        "id": hit.id,
+        "score": round(hit.score, 6),
+        "title": hit.title,
+        "image": hit.image,
+        "attributes": {name: list(value) if isinstance(value, tuple) else value for name, value in hit.attributes.items()},
+        "variants": list(hit.variants),
+        "duplicates": list(hit.duplicates),
+        "explain": None if hit.explain is None else {name: _evidence_as_dict(part) for name, part in hit.explain.items()},
+    }
+
+
+def _evidence_as_dict(evidence: Evidence) -> dict[str, Any]:
+    fields = {"score": round(evidence.score, 6), "rank": evidence.rank, "weight": round(evidence.weight, 6)}
+    return fields | {"words": list(evidence.words)}
+
+
+def _facet_as_dict(facet: FacetResult) -> dict[str, Any]:
+    return dataclasses.asdict(facet)
+
+
 def pack(result: SearchResult) -> bytes:
     """Encode a result for the cache; its timings are not kept, they belong to the call that made it."""
-    fields = {field.name: getattr(result, field.name) for field in dataclasses.fields(result)}
-    return orjson.dumps(fields | {"timings_ms": {}, "hits": [_hit_fields(hit) for hit in result.hits]})
+    return orjson.dumps(dataclasses.replace(result, timings_ms={}), default=dict)
 
 
 def unpack(data: bytes, cache: Literal["memory", "redis"]) -> SearchResult:
     """Decode what `pack` wrote, marked with the tier it was found in."""
     fields = orjson.loads(data)
-    hits = tuple(Hit(**(hit | {"attributes": _attributes(hit["attributes"])})) for hit in fields["hits"])
-    return SearchResult(**(fields | {"hits": hits, "cache": cache}))
+    hits, facets = tuple(map(_hit, fields["hits"])), tuple(map(_facet, fields["facets"]))
+    return SearchResult(**(fields | {"hits": hits, "facets": facets, "cache": cache}))
 
 
-def _hit_fields(hit: Hit) -> dict[str, Any]:
-    fields = {field.name: getattr(hit, field.name) for field in dataclasses.fields(hit)}
-    return fields | {"attributes": dict(hit.attributes), "views": dict(hit.views)}
+def _hit(fields: Mapping[str, Any]) -> Hit:
+    attributes = {name: tuple(value) if isinstance(value, list) else value for name, value in fields["attributes"].items()}
+    explain = fields["explain"] and {name: _evidence(part) for name, part in fields["explain"].items()}
+    lists = {name: tuple(fields[name]) for name in ("variants", "duplicates")}
+    return Hit(**{**fields, **lists, "attributes": attributes, "explain": explain})
 
 
-def _attributes(attributes: dict[str, Any]) -> dict[str, Any]:
-    return {name: tuple(value) if isinstance(value, list) else value for name, value in attributes.items()}
+def _evidence(fields: Mapping[str, Any]) -> Evidence:
+    return Evidence(**{**fields, "words": tuple(fields["words"])})
+
+
+def _facet(fields: Mapping[str, Any]) -> FacetResult:
+    values = tuple(Counted(**value) for value in fields["values"])
+    ranges = tuple(CountedRange(**value) for value in fields["ranges"])
+    return FacetResult(**{**fields, "values": values, "ranges": ranges})

@@ -20,6 +20,7 @@ from engine.config import Settings
 from engine.datatypes import Decision, Document, Hit, Image, ImageSource, Query, SearchResult, Term, Vectors
 from engine.encoders.images import decode, read_bytes
 from engine.errors import InvalidImage, InvalidQuery, SemblanceError
+from engine.generation.prompts import terms_of
 from engine.ingest import DocumentStatus, Writer
 from engine.library import Library
 from engine.metrics import StageTimer
@@ -131,7 +132,7 @@ class SearchEngine:
         """Find the `k` products of collection `name` nearest to words, a picture, or both; raises what is wrong with it."""
         if text is None and image is None:
             raise InvalidQuery("nothing to look for: give words, an image, or both")
-        terms = [] if text is None else [Term(text)]
+        terms = [] if text is None else [*terms_of(text)]
         terms += [] if image is None else [Term(self.open_image(image))]
         answer = self.search_many(name, [Query(tuple(terms), k=k, where=where)])[0]
         if isinstance(answer, SemblanceError):
@@ -174,7 +175,7 @@ class SearchEngine:
         # A document deleted since the search began is left out.
         hits = tuple(_hit(c, document) for c, document in zip(found.candidates, documents, strict=True) if document)
         confidence, decision = self._judge(hits, query)
-        return SearchResult(hits, confidence, decision, found.total, {}, version)
+        return SearchResult(hits, confidence, decision, found.total, {}, version, admitted=found.total)
 
     def _judge(self, hits: Sequence[Hit], query: Query) -> tuple[float | None, Decision]:
         if not hits:

@@ -14,6 +14,7 @@ SPECIFIED = {
     ("post", "/v1/collections/{collection}/search/text"),
     ("post", "/v1/collections/{collection}/search/image"),
     ("post", "/v1/collections/{collection}/search"),
+    ("post", "/v1/collections/{collection}/search/recommend"),
     ("put", "/v1/collections/{collection}"),
     ("get", "/v1/collections/{collection}"),
     ("delete", "/v1/collections/{collection}"),

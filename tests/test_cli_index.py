@@ -121,7 +121,7 @@ def test_search_json_has_the_agreed_fields(shop):
     answer = json.loads(semblance("search", "-c", "shop", "red mug", "--json").stdout)
     assert list(answer) == ["hits", "confidence", "decision", "total", "timings_ms", "version"]
     assert list(answer["hits"][0]) == ["id", "score", "title", "image", "attributes"]
-    assert answer["total"] == 6
+    assert answer["admitted"] == 6
     assert answer["hits"][0]["attributes"] == {"price": 10, "brand": "Acme"}
 
 

@@ -62,7 +62,7 @@ def test_words_find_the_picture_and_the_title(shop):
     assert result.hits[0].id == "p1"
     assert result.hits[0].views == pytest.approx({"image": 1.0, "title": 2**-0.5}, abs=1e-3)
     assert result.hits[0].score == pytest.approx(1 - TITLE_SHARE + TITLE_SHARE * 2**-0.5, abs=1e-3)
-    assert result.total == 6
+    assert result.admitted == 6
 
 
 def test_a_picture_finds_itself_with_cosine_one(shop):
@@ -90,12 +90,13 @@ def test_a_negative_term_pushes_away(shop):
 def test_a_filter_admits_exactly_what_it_says(shop):
     result = shop.search("shop", "mug", where="price >= 30 and price < 60")
     assert sorted(ids(result)) == ["p3", "p4", "p5"]
-    assert result.total == 3
+    assert result.admitted == 3
 
 
 def test_a_filter_that_admits_nothing_says_broaden(shop):
     result = shop.search("shop", "mug", where="price > 1000")
-    assert (result.hits, result.confidence, result.decision, result.total) == ((), 0.0, "broaden", 0)
+    assert (result.hits, result.confidence, result.decision) == ((), 0.0, "broaden")
+    assert (result.total, result.admitted) == (0, 0)
 
 
 def test_one_bad_query_fails_alone(shop):

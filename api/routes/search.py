@@ -14,9 +14,22 @@ from api.exchange import StrictRequest, StrictRoute, json_answer, picture_addres
 from api.openapi import image_search_body, problems
 from api.pictures import check_size, picture_bytes
 from api.schemas.fields import CollectionName
-from api.schemas.search import ImageSearch, ImageSearchForm, SearchResponse, SearchTerm, TermSearch, TextSearch
+from api.schemas.search import (
+    FacetSearch,
+    ImageSearch,
+    ImageSearchForm,
+    Recommendation,
+    SearchOptions,
+    SearchResponse,
+    SearchTerm,
+    TermSearch,
+    TextSearch,
+)
 from api.services import Services, ServicesDep
 from engine.datatypes import DocumentRef, Image, Query, Term
+from engine.generation.prompts import terms_of
+from engine.listing import Boost, Facet, Sort
+from engine.queries import recommendation
 from engine.results import result_as_dict
 
 router = APIRouter(prefix="/v1/collections/{collection}", tags=["search"], route_class=StrictRoute)
@@ -27,8 +40,7 @@ ERRORS = problems(404, 408, 409, 413, 415, 422, 503, 504)
 @router.post("/search/text", summary="Search by words", response_model=SearchResponse, responses=ERRORS)
 async def search_by_text(collection: CollectionName, body: TextSearch, request: Request, services: ServicesDep) -> Response:
     """Find the products that words describe."""
-    query = Query((Term(body.query),), body.k, body.where, body.target)
-    return await _answer(request, services, collection, query)
+    return await _answer(request, services, collection, _query(terms_of(body.query), body))
 
 
 @router.post(
@@ -42,14 +54,37 @@ async def search_by_image(collection: CollectionName, request: Request, services
     """Find the products that look like a picture: uploaded as the form field `image`, or inside JSON."""
     data, options = await _read_image_search(request, services)
     image = await services.workers.run(partial(services.engine.open_image, data))
-    return await _answer(request, services, collection, Query((Term(image),), options.k, options.where, options.target))
+    return await _answer(request, services, collection, _query((Term(image),), options))
 
 
 @router.post("/search", summary="Search by weighted terms", response_model=SearchResponse, responses=ERRORS)
 async def search_by_terms(collection: CollectionName, body: TermSearch, request: Request, services: ServicesDep) -> Response:
     """Find products by several weighted terms: words, pictures, products like this one, vectors."""
     terms = tuple([await _term(part, services) for part in body.terms])
-    return await _answer(request, services, collection, Query(terms, body.k, body.where, body.target))
+    return await _answer(request, services, collection, _query(terms, body))
+
+
+@router.post("/search/recommend", summary="Recommend products", response_model=SearchResponse, responses=ERRORS)
+async def recommend(collection: CollectionName, body: Recommendation, request: Request, services: ServicesDep) -> Response:
+    """Find the products that are like some of the collection and unlike others."""
+    return await _answer(request, services, collection, _query(recommendation(body.like, body.unlike), body))
+
+
+def _query(terms: tuple[Term, ...], options: SearchOptions) -> Query:
+    facets = [facet for facet in options.facets if isinstance(facet, FacetSearch)]  # the schema made objects of the names
+    return Query(
+        terms,
+        options.k,
+        options.where,
+        options.target,
+        facets=tuple(Facet(facet.name, tuple(facet.edges), facet.limit) for facet in facets),
+        sort=tuple(map(Sort.parse, options.sort)),
+        boosts=tuple(map(Boost.parse, options.boost)),
+        group_by=options.group_by,
+        dedup=options.dedup,
+        cursor=options.cursor,
+        explain=options.explain,
+    )
 
 
 async def _answer(request: Request, services: Services, collection: str, query: Query) -> Response:
@@ -93,7 +128,7 @@ async def _read_image_search(request: Request, services: Services) -> tuple[byte
 
 
 async def _read_form(request: Request, services: Services) -> tuple[bytes, ImageSearchForm]:
-    async with request.form(max_files=1, max_fields=8, max_part_size=100_000) as form:
+    async with request.form(max_files=1, max_fields=16, max_part_size=100_000) as form:
         upload = form.get("image")
         if not isinstance(upload, UploadFile):
             raise HTTPException(422, "The form has no file in its field `image`.")

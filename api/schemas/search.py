@@ -2,24 +2,89 @@
 
 from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, StrictInt, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StrictBool, StrictInt, model_validator
 
 from api.schemas.fields import HIT, MAX_WHERE_LENGTH, Attribute, Number, Target, example
-from engine.datatypes import DIMENSIONS, MAX_ID_LENGTH, MAX_K, MAX_TERMS, MAX_TEXT_LENGTH
+from engine.datatypes import DIMENSIONS, MAX_ID_LENGTH, MAX_K, MAX_ORDERS, MAX_TERMS, MAX_TEXT_LENGTH
+from engine.listing import MAX_FACET_VALUES, MAX_FACETS, MAX_NAME_LENGTH
+
+MAX_CURSOR_LENGTH = 100_000
 
 
-class _SearchOptions(BaseModel):
-    k: StrictInt = Field(10, ge=1, le=MAX_K, description="How many hits to return at most.")
+class FacetSearch(BaseModel):
+    """What to count by: an attribute, by its values or by ranges of its numbers."""
+
+    model_config = example({"name": "price", "edges": [25, 50, 100]})
+    name: str = Field(min_length=1, max_length=MAX_NAME_LENGTH, description="The attribute.")
+    edges: list[Number] = Field(
+        [], max_length=MAX_FACET_VALUES, description="Ascending numbers: count below the first, between each two, from the last on."
+    )
+    limit: StrictInt = Field(20, ge=1, le=MAX_FACET_VALUES, description="How many values to list, the most frequent first.")
+
+
+def _separated(value: object) -> object:
+    """Let the fields of a form list several names with commas, as a query of curl does."""
+    return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
+
+
+def _named(facets: list[str | FacetSearch]) -> list[str | FacetSearch]:
+    return [FacetSearch(name=facet, edges=[], limit=20) if isinstance(facet, str) else facet for facet in facets]
+
+
+Name = Annotated[str, Field(min_length=1, max_length=MAX_NAME_LENGTH)]
+Facets = Annotated[list[Name | FacetSearch], BeforeValidator(_separated), AfterValidator(_named), Field(max_length=MAX_FACETS)]
+Names = Annotated[list[Name], BeforeValidator(_separated), Field(max_length=MAX_ORDERS)]
+
+
+class SearchOptions(BaseModel):
+    """What may be said beside what is looked for."""
+
+    k: StrictInt = Field(10, ge=1, le=MAX_K, description="How many hits to return at most; with a cursor, how many a page.")
     where: str | None = Field(
         None, max_length=MAX_WHERE_LENGTH, description="Filter expression.", examples=["price < 50 and brand = 'Acme'"]
     )
     target: Target = Field("any", description="Which side of a product to compare with: its pictures, its title, or both.")
+    facets: Facets = Field(
+        [], description="Attributes to count the relevant products by: names, or objects with `name`, `edges`, `limit`."
+    )
+    sort: Names = Field(
+        [],
+        description="Order of the relevant products: attributes or `score`, each with `:asc` or `:desc`; the first decides.",
+        examples=[["price:asc"]],
+    )
+    boost: Names = Field(
+        [],
+        description="Numbers that lift a product, such as `popularity` or `popularity=0.2`; the weight is in units of the score.",
+        examples=[["popularity=0.1"]],
+    )
+    group_by: str | None = Field(
+        None, min_length=1, max_length=MAX_NAME_LENGTH, description="Show one product per value of this attribute."
+    )
+    dedup: StrictBool = Field(False, description="Show one of several products with nearly the same picture.")
+    cursor: str | None = Field(
+        None,
+        min_length=1,
+        max_length=MAX_CURSOR_LENGTH,
+        description="`*` begins a list that is turned page by page; the `cursor` of an answer, with the same search, continues it.",
+    )
+    explain: StrictBool = Field(False, description="Say of every hit what each view gave to its score.")
 
 
-class TextSearch(_SearchOptions):
+class TextSearch(SearchOptions):
     """Search by words. `text` is another name for `query`."""
 
-    model_config = example({"query": "red running shoes", "k": 10, "where": "price < 50"})
+    model_config = example(
+        {
+            "query": "red running shoes",
+            "k": 10,
+            "where": "price < 50",
+            "facets": ["brand", {"name": "price", "edges": [25, 50, 100]}],
+            "sort": ["price:asc"],
+            "group_by": "model",
+            "dedup": True,
+            "cursor": "*",
+        }
+    )
     query: str = Field(max_length=MAX_TEXT_LENGTH, description="What to look for.")
 
     @model_validator(mode="before")
@@ -30,15 +95,15 @@ class TextSearch(_SearchOptions):
         return value
 
 
-class ImageSearch(_SearchOptions):
+class ImageSearch(SearchOptions):
     """Search by a picture, as base64 or a data URI."""
 
     model_config = example({"image": "data:image/jpeg;base64,/9j/4AAQSkZJRg==", "k": 10})
     image: str = Field(min_length=1, description="The picture as base64 or as a `data:` URI.")
 
 
-class ImageSearchForm(_SearchOptions):
-    """The fields that may accompany an uploaded picture."""
+class ImageSearchForm(SearchOptions):
+    """The fields that may accompany an uploaded picture; lists are separated by commas."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -61,7 +126,7 @@ class SearchTerm(BaseModel):
         return self
 
 
-class TermSearch(_SearchOptions):
+class TermSearch(SearchOptions):
     """Search by weighted terms: "this dress, but red, not sleeveless"."""
 
     model_config = example(
@@ -70,14 +135,67 @@ class TermSearch(_SearchOptions):
     terms: list[SearchTerm] = Field(min_length=1, max_length=MAX_TERMS)
 
 
+class Recommendation(SearchOptions):
+    """Ask for products like some and unlike others; none of those named is among the hits."""
+
+    model_config = example({"like": ["SKU-1001", "SKU-1002"], "unlike": ["SKU-2001"], "k": 10, "where": "in_stock = true"})
+    like: list[Annotated[str, Field(max_length=MAX_ID_LENGTH)]] = Field(
+        min_length=1, max_length=MAX_TERMS, description="Documents of the collection to be like."
+    )
+    unlike: list[Annotated[str, Field(max_length=MAX_ID_LENGTH)]] = Field(
+        [], max_length=MAX_TERMS, description="Documents of the collection to keep away from; they weigh half."
+    )
+
+
+class HitEvidence(BaseModel):
+    """What one view says of a hit: its score, the rank by it among the candidates, its weight in this search."""
+
+    score: float
+    rank: int = Field(description="From 1, among the candidates.")
+    weight: float
+    words: list[str] = Field(description="The words of the query found in the product; of the lexical view only.")
+
+
 class SearchHit(BaseModel):
-    """One product found; `score` is a cosine, `image` the address of its picture."""
+    """One product found; `score` is its relevance, `image` the address of its picture."""
 
     id: str
     score: float
     title: str
     image: str | None
     attributes: dict[str, Attribute]
+    variants: list[str] = Field(description="Ids of the products that `group_by` keeps behind this one, best first.")
+    duplicates: list[str] = Field(description="Ids of the products that `dedup` keeps behind this one, best first.")
+    explain: dict[str, HitEvidence] | None = Field(
+        description="With `explain`: the evidence of each view (`image`, `title`, `lexical`) and of each `boost:NAME`."
+    )
+
+
+class FacetValue(BaseModel):
+    """How many relevant products have one value."""
+
+    value: Attribute
+    count: int
+
+
+class FacetRange(BaseModel):
+    """How many relevant products have a number from `low` up to but not including `high`; null is open."""
+
+    low: float | None
+    high: float | None
+    count: int
+
+
+class FacetAnswer(BaseModel):
+    """The counts of one attribute over the relevant products: either `values` or `ranges`."""
+
+    name: str
+    values: list[FacetValue] = Field(description="The most frequent first.")
+    ranges: list[FacetRange] = Field(description="Ascending.")
+    other: int = Field(description="Products with a value beyond the limit.")
+    missing: int = Field(description="Products without the attribute.")
+    low: float | None = Field(description="The lowest number.")
+    high: float | None = Field(description="The highest number.")
 
 
 class SearchResponse(BaseModel):
@@ -85,10 +203,34 @@ class SearchResponse(BaseModel):
 
     model_config = example(
         {
-            "hits": [HIT],
+            "hits": [
+                HIT
+                | {
+                    "variants": ["SKU-1002"],
+                    "duplicates": [],
+                    "explain": {
+                        "image": {"score": 0.2911, "rank": 2, "weight": 0.4, "words": []},
+                        "title": {"score": 0.3271, "rank": 1, "weight": 0.6, "words": []},
+                        "lexical": {"score": 0.66, "rank": 1, "weight": 0.1, "words": ["running", "shoes"]},
+                    },
+                }
+            ],
             "confidence": 0.93,
             "decision": "answer",
-            "total": 54,
+            "total": 12,
+            "admitted": 54,
+            "facets": [
+                {
+                    "name": "brand",
+                    "values": [{"value": "Acme", "count": 7}, {"value": "Apex", "count": 4}],
+                    "ranges": [],
+                    "other": 0,
+                    "missing": 1,
+                    "low": None,
+                    "high": None,
+                }
+            ],
+            "cursor": "eyJrIjpbXX0",
             "timings_ms": {"encode": 3.1, "search": 0.4},
             "version": 54,
             "cache": "miss",
@@ -97,7 +239,10 @@ class SearchResponse(BaseModel):
     hits: list[SearchHit]
     confidence: float | None = Field(description="Calibrated probability that a relevant product is among the hits.")
     decision: Literal["answer", "broaden", "generate", "abstain"]
-    total: int = Field(description="Documents the filter admits.")
+    total: int = Field(description="Relevant products, up to 1,000: those whose score comes near enough to the best.")
+    admitted: int = Field(description="Products the filter admits, relevant or not.")
+    facets: list[FacetAnswer] = Field(description="Counts over the relevant products, in the order asked for.")
+    cursor: str | None = Field(description="Ask with it for the next page; null at the end, or when no pages were asked for.")
     timings_ms: dict[str, float]
     version: int = Field(description="Version of the collection the answer was read at.")
     cache: Literal["miss", "memory", "redis"] = Field(description="The cache tier that answered.")

@@ -69,7 +69,7 @@ async function attempt(own, browsing) {
   const search = { collection: state.collection, query: state.query, picture: state.picture?.blob ?? null, like: state.like?.id ?? "", where: state.where, k: state.k };
   try {
     const result = await find(search, own.signal);
-    const more = result.hits.length === state.k && state.k < MOST && result.total > result.hits.length;
+    const more = result.hits.length === state.k && state.k < MOST && result.admitted > result.hits.length;
     return { result, applied: search.where.trim(), browsing, more, problem: null, filterProblem: null, announcement: browsing ? "" : messages.found(result.hits.length) };
   } catch (error) {
     return error.name === "AbortError" ? {} : failed(error, browsing);
@@ -81,7 +81,7 @@ function failed(error, browsing) {
   if (error.kind === "Invalid filter") {
     return { filterProblem: { column: error.column, message: error.message }, filterOpen: true, announcement: error.message };
   }
-  if (browsing && error.status === 422) return { result: { hits: [], total: 0, decision: "abstain", confidence: 0 }, problem: null };
+  if (browsing && error.status === 422) return { result: { hits: [], total: 0, admitted: 0, decision: "abstain", confidence: 0 }, problem: null };
   const missing = error.status === 404 && !state.collections.some((item) => item.name === state.collection);
   const title = missing ? messages.unknownCollection(state.collection) : messages.failed;
   const detail = missing ? "" : error.message || messages.offline;

@@ -159,7 +159,7 @@ function verdict({ browsing, result, like, query, picture }) {
 function facts(result, applied) {
   const parts = [messages.found(result.hits.length)];
   if (result.confidence !== null && result.decision === "answer") parts.push(messages.sure(percent(result.confidence)));
-  if (applied) parts.push(messages.admitted(result.total));
+  if (applied) parts.push(messages.admitted(result.admitted));
   return parts.join(" · ");
 }
 
