@@ -50,6 +50,10 @@ class Settings(BaseSettings):
     )
     fetch_timeout_s: float = Field(10.0, gt=0, description="Longest wait for one remote picture, in seconds.")
     fetch_redirects: int = Field(3, ge=0, le=20, description="Redirects followed for one remote picture.")
+    image_url_hosts: Annotated[tuple[str, ...], NoDecode] = Field(
+        (),
+        description="Public hosts HTTP clients may name pictures of, by commas; `*.` admits subdomains, `*` all. Empty: none.",
+    )
     host: str = Field("127.0.0.1", description="Address the server binds to.")
     port: int = Field(8000, ge=0, le=65535, description="Port the server binds to; 0 takes a free one.")
     allowed_hosts: Annotated[tuple[str, ...], NoDecode] = Field(
@@ -69,12 +73,47 @@ class Settings(BaseSettings):
     max_batch: int = Field(64, ge=1, le=4096, description="Most queries encoded in one call.")
     max_queue: int = Field(512, ge=1, description="Most searches waiting; beyond it a request is answered 503 with `Retry-After`.")
     deadline_s: float = Field(30.0, gt=0, description="Longest time a request may take, in seconds.")
+    generator: str = Field(
+        "bundle:default",
+        description="What draws: `bundle:default`, a decoder's folder, `diffusers:FOLDER_OR_ORG/MODEL` (extra `models`), `none`.",
+    )
+    fallback: Literal["auto", "always", "never"] = Field(
+        "auto", description="When a search starts a drawing unless it says itself; `auto`: when its decision is `generate`."
+    )
+    drawing_candidates: int = Field(4, ge=1, le=16, description="Candidates drawn per request; the one nearest to it is kept.")
+    drawing_threads: int = Field(1, ge=1, le=1024, description="Threads of the process that draws beside the server.")
+    drawing_queue: int = Field(16, ge=1, description="Most drawings waiting; beyond it a request is answered 503.")
+    drawing_budget: int = Field(200, ge=0, description="Drawings one key may ask for in an hour; 0 does not count them.")
+    drawing_cache: int = Field(2_000, ge=0, description="Drawings kept on disk, so that the same request is not drawn twice.")
+    drawing_fusion: float = Field(
+        0.0,
+        ge=0,
+        le=1,
+        description="Share of the drawing in a second search that joins it with the words; 0: no such search.",
+    )
+    lora: Annotated[tuple[str, ...], NoDecode] = Field((), description="LoRA files laid over a `diffusers:` model, by commas.")
+    blocked_concepts: Path | None = Field(
+        None, description="File of further concepts that are not drawn: one a line, `rule<TAB>words`; added to those built in."
+    )
+    nudity_threshold: float = Field(0.5, gt=0, le=1, description="Score from which a picture counts as explicit.")
+    moderation: Annotated[tuple[Literal["catalogue", "uploads"], ...], NoDecode] = Field(
+        (), description="Where pictures that come in are checked for explicit content, by commas: `catalogue`, `uploads`."
+    )
+    voice_model: str = Field(
+        "bundled", description="Which Whisper listens: `bundled` (English), a size such as `base` or `large-v3`, or a folder."
+    )
+    voice_seconds: float = Field(60.0, gt=0, le=3_600, description="Longest recording a voice search accepts, in seconds.")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="How much the process logs.")
 
-    @field_validator("fetch_hosts", "allowed_hosts", "cors_origins", mode="before")
+    @field_validator("fetch_hosts", "image_url_hosts", "allowed_hosts", "cors_origins", "moderation", mode="before")
     @classmethod
     def _split_hosts(cls, value: object) -> object:
         return tuple(host.strip().lower() for host in value.split(",") if host.strip()) if isinstance(value, str) else value
+
+    @field_validator("lora", mode="before")
+    @classmethod
+    def _split_paths(cls, value: object) -> object:
+        return tuple(path.strip() for path in value.split(",") if path.strip()) if isinstance(value, str) else value
 
     @cached_property
     def max_pixels(self) -> int:

@@ -77,7 +77,7 @@ class InvalidFilter(InvalidInput):
 class InvalidImage(InvalidInput):
     """Bytes that are not a picture we accept.
 
-    `reason` is one of: missing, empty, not_an_image, truncated, too_many_pixels, too_large, unsupported.
+    `reason` is one of: missing, empty, not_an_image, truncated, too_many_pixels, too_large, unsupported, synthetic, explicit.
     """
 
     def __init__(self, message: str, *, reason: str) -> None:

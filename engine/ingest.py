@@ -17,8 +17,9 @@ from engine import media
 from engine.collection import Collection
 from engine.config import Settings
 from engine.datatypes import Document, Embedding, EncodedDocument, Image, Vector
-from engine.encoders.images import content_of, decode, read_bytes
+from engine.encoders.images import content_of, read_bytes
 from engine.errors import InvalidDocument, InvalidInput, SemblanceError
+from engine.moderation import product_picture
 from engine.protocols import Encoder
 
 
@@ -87,7 +88,7 @@ def load_document(
         document,
         digest,
         tuple(
-            Picture(content, None if content in known else decode(data, size=size, max_pixels=settings.max_pixels), location)
+            Picture(content, None if content in known else product_picture(data, size=size, settings=settings), location)
             for content, data, location in read_pictures
         ),
     )
@@ -136,7 +137,7 @@ class Writer:
         loaded: list[LoadedDocument] = []
         for document in documents:
             try:
-                item = self._load(document)
+                item = self.load(document)
             except (SemblanceError, OSError) as error:
                 statuses.append(DocumentStatus(document.id, "refused", str(error)))
                 continue
@@ -146,7 +147,8 @@ class Writer:
             self._collection.upsert(encode_documents(self._encoder, self._collection, loaded))
         return statuses
 
-    def _load(self, document: Document) -> LoadedDocument | None:
+    def load(self, document: Document) -> LoadedDocument | None:
+        """Read a document's pictures, keep its uploads, and decode what is new; None when nothing changed. Raises what is wrong."""
         kept = {name: self._keep(name) for name in document.images if name in self._uploads}
         bytes_at = {kept[name]: self._uploads[name] for name in kept}
         document = replace(document, images=tuple(kept.get(name, name) for name in document.images))

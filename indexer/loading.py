@@ -12,9 +12,9 @@ from dataclasses import dataclass, replace
 
 from engine.collection import Collection
 from engine.config import Settings
-from engine.encoders.images import decode
 from engine.errors import FetchError, InvalidDocument, InvalidImage, StorageError
 from engine.ingest import LoadedDocument, load_document
+from engine.moderation import product_picture
 from indexer.fetch import Fetcher, is_remote
 from indexer.shard import CatalogueRow, RowError
 
@@ -103,7 +103,7 @@ class RowLoader:
     def _fault(self, location: str) -> InvalidImage | FetchError | None:
         """Say what is wrong with one picture, None when it is good."""
         try:
-            decode(self._read(location)[0], size=self._size, max_pixels=self._settings.max_pixels)
+            product_picture(self._read(location)[0], size=self._size, settings=self._settings)
         except (InvalidImage, FetchError) as error:
             return error
         return None

@@ -37,6 +37,8 @@ CODES: Mapping[str, str] = {
     "image_too_many_pixels": "The picture has more pixels than `SEMBLANCE_MAX_MEGAPIXELS`.",
     "image_too_large": "The picture's file is larger than `SEMBLANCE_MAX_IMAGE_MB`.",
     "image_unsupported": "The picture is of a kind that cannot be read.",
+    "image_synthetic": "The picture was drawn by a model: it shows no product.",
+    "image_explicit": "The picture is explicit, and `SEMBLANCE_MODERATION` covers catalogues.",
     "fetch": "The picture's URL is not allowed, did not answer, or answered with an error.",
     "encoder": "The model could not encode the row.",
     "unexpected": "Something went wrong that was not foreseen; the log has the details.",
