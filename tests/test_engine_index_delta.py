@@ -14,7 +14,7 @@ from tests.storage import axis
 
 def record(id: str, *pictures: int, **attributes: object) -> Record:
     vectors = tuple(("image", axis(n).astype(np.float16).tobytes()) for n in pictures)
-    return Record(key_of(id), id, f"title {id}", attributes, vectors)
+    return Record(key_of(id), id, f"title {id}", "", attributes, vectors)
 
 
 def contents(delta: Delta) -> dict[int, list[int]]:

@@ -89,6 +89,11 @@ FILES = [
     "title.documents.npy",
     "title.vectors.npy",
     "title.faiss",
+    "lexical.words.npy",
+    "lexical.offsets.npy",
+    "lexical.documents.npy",
+    "lexical.counts.npy",
+    "lexical.lengths.npy",
     "manifest.json",
 ]
 
@@ -128,8 +133,8 @@ def test_large_files_are_digested_after_opening(tmp_path: Path, published: Segme
 
 
 def test_an_unknown_format_is_rebuilt_not_guessed(tmp_path: Path, published: Segment, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(segment, "FORMAT", 2)
-    with pytest.raises(SegmentDamaged, match="format 1, this version reads 2"):
+    monkeypatch.setattr(segment, "FORMAT", 3)
+    with pytest.raises(SegmentDamaged, match="format 2, this version reads 3"):
         Segment.open(published.folder, digest_in_force(tmp_path), threads=1)
 
 

@@ -13,7 +13,7 @@ from engine.datatypes import Attributes
 from engine.documents import VECTOR_BYTES, attributes_of, version_of
 from engine.errors import CollectionCorrupt
 
-_DOCUMENTS = "SELECT key, id, title, attributes FROM documents"
+_DOCUMENTS = "SELECT key, id, title, description, attributes FROM documents"
 # CROSS keeps SQLite from starting at `vectors`: read by key, the rows come in order and need no sorting.
 _VECTORS = "SELECT e.key, e.view, v.vector FROM embeddings e CROSS JOIN vectors v ON v.content = e.content"
 
@@ -25,6 +25,7 @@ class Record:
     key: int
     id: str
     title: str
+    description: str
     attributes: Attributes
     vectors: tuple[tuple[str, bytes], ...]
 
@@ -105,7 +106,7 @@ def sweep(database: Database) -> int:
 
 def _joined(documents: Iterator[Any], vectors: Iterator[Any]) -> Iterator[Record]:
     pending = next(vectors, None)
-    for key, id, title, attributes in documents:
+    for key, id, title, description, attributes in documents:
         own = []
         while pending is not None and pending[0] <= key:
             if len(pending[2]) != VECTOR_BYTES:
@@ -113,4 +114,4 @@ def _joined(documents: Iterator[Any], vectors: Iterator[Any]) -> Iterator[Record
             if pending[0] == key:
                 own.append((pending[1], pending[2]))
             pending = next(vectors, None)
-        yield Record(key, id, title, attributes_of(attributes), tuple(own))
+        yield Record(key, id, title, description, attributes_of(attributes), tuple(own))

@@ -27,7 +27,9 @@ from engine.errors import StorageError
 from engine.index.ann import AnnIndex
 from engine.index.attributes import ColumnsBuilder
 from engine.index.changes import all_records, sweep, trim
+from engine.index.lexical import LexicalWriter
 from engine.index.segment import Segment, SegmentDamaged, sync, write_manifest
+from engine.index.words import counted
 
 logger = logging.getLogger(__name__)
 HEADER_BYTES = 128
@@ -158,15 +160,17 @@ def write_segment(folder: Path, connection: sqlite3.Connection, *, threads: int)
     """Write every file of a segment but the manifest, from one read transaction; returns the version it stands for."""
     version = version_of(connection)
     keys, columns = array("q"), ColumnsBuilder()
-    writers = {view: _ViewWriter(folder, view) for view in VIEWS}
+    writers, lexical = {view: _ViewWriter(folder, view) for view in VIEWS}, LexicalWriter(folder)
     try:
         for number, record in enumerate(all_records(connection)):
             keys.append(record.key)
             columns.add(record.id, record.title, record.attributes)
+            lexical.add(counted(record.id, record.title, record.description, record.attributes))
             for view, vector in record.vectors:
                 writers[view].add(number, vector)  # type: ignore[index]
+        lexical.finish()
     finally:
-        for writer in writers.values():
+        for writer in (*writers.values(), lexical):
             writer.close()
     np.save(folder / "keys.npy", np.frombuffer(keys, np.int64) if keys else np.zeros(0, np.int64))
     columns.build().save(folder)

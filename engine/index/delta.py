@@ -6,6 +6,7 @@ log-structured tree, so that following the log costs little however long it gets
 
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
+from typing import TypeAlias
 
 import numpy as np
 from pyroaring import BitMap, BitMap64
@@ -13,14 +14,18 @@ from pyroaring import BitMap, BitMap64
 from engine.datatypes import DIMENSIONS, VIEWS, Attributes, Matches, Vectors, View
 from engine.index.attributes import Columns, ColumnsBuilder, numbers_of
 from engine.index.changes import Record
+from engine.index.lexical import Lexical
 from engine.index.matches import admitted_by, best_matches
 from engine.index.rows import Rows
+from engine.index.words import Counted, counted
+
+Described: TypeAlias = tuple[str, str, Attributes, Counted]
 
 
 class Delta:
     """Some documents, numbered in ascending order of key, with their vectors as float32."""
 
-    def __init__(self, keys: np.ndarray, described: Sequence[tuple[str, str, Attributes]], views: Mapping[View, Rows]) -> None:
+    def __init__(self, keys: np.ndarray, described: Sequence[Described], views: Mapping[View, Rows]) -> None:
         self.keys, self._described, self._views = keys, described, views
 
     @classmethod
@@ -28,7 +33,7 @@ class Delta:
         """Make a delta of records read from the documents."""
         ordered = sorted(records, key=lambda record: record.key)
         keys = np.array([record.key for record in ordered], np.int64)
-        described = [(record.id, record.title, record.attributes) for record in ordered]
+        described = [_described(record) for record in ordered]
         return cls(keys, described, {view: _rows(ordered, view) for view in VIEWS})
 
     @classmethod
@@ -52,9 +57,14 @@ class Delta:
     def columns(self) -> Columns:
         """The attributes, sorted when the first filter asks for them."""
         builder = ColumnsBuilder()
-        for id, title, attributes in self._described:
+        for id, title, attributes, _ in self._described:
             builder.add(id, title, attributes)
         return builder.build()
+
+    @cached_property
+    def lexical(self) -> Lexical:
+        """The words, inverted when the first query asks for them."""
+        return Lexical.of([words for *_, words in self._described])
 
 
 class DeltaView:
@@ -69,6 +79,11 @@ class DeltaView:
     def search(self, vectors: Vectors, k: int, allow: BitMap64 | None = None) -> Matches:
         """Find up to `k` documents per query by their best row, exactly; ties by ascending key."""
         return best_matches(self._delta.keys, self._rows, vectors, k, admitted_by(self._delta.keys, allow))
+
+
+def _described(record: Record) -> Described:
+    words = counted(record.id, record.title, record.description, record.attributes)
+    return record.id, record.title, record.attributes, words
 
 
 def _rows(records: Sequence[Record], view: View) -> Rows:

@@ -3,6 +3,7 @@
     segments/<n>/manifest.json       sizes and SHA-256 digests of the other files; written last
                  keys.npy            int64, ascending: document number -> key
                  attributes.json/bin inverted lists of attribute values
+                 lexical.*.npy       inverted lists of words (`engine.index.lexical`)
                  <view>.documents.npy  uint32: row -> document number, ascending
                  <view>.vectors.npy    fp16 rows, for exact scores
                  <view>.faiss          approximate index over the same rows
@@ -25,11 +26,12 @@ from engine.datatypes import VIEWS, Matches, Vectors, View
 from engine.errors import CollectionCorrupt
 from engine.index.ann import AnnIndex, RowSet
 from engine.index.attributes import Columns
+from engine.index.lexical import Lexical
 from engine.index.matches import admitted_by, best_matches, check_vectors, contenders, ranked
 from engine.index.rows import Rows
 
 logger = logging.getLogger(__name__)
-FORMAT = 1
+FORMAT = 2
 EAGER_BYTES = 64 * 2**20  # files up to this size are digested before they are used, larger ones soon after (`verify`)
 EDGE = np.float32(1e-6)
 
@@ -46,6 +48,7 @@ class Segment:
         self._large = large
         self.keys = _mapped(folder / "keys.npy")
         self.columns = Columns.open(folder)
+        self.lexical = Lexical.open(folder)
         self._views = {view: _mapped_rows(folder, view, len(self.keys)) for view in VIEWS}
         self._indexes = {view: AnnIndex.open(folder / f"{view}.faiss", threads=threads) for view in VIEWS if len(self._views[view])}
 

@@ -18,6 +18,7 @@ from engine.index.attributes import bitmap_of, numbers_of
 from engine.index.changes import Changes, Record
 from engine.index.delta import Delta
 from engine.index.segment import Segment
+from engine.index.wording import Statistics
 
 SELECTIONS_KEPT = 16
 MERGE_RATIO = 4  # a delta is merged into the one before it unless that one is so many times larger
@@ -75,6 +76,11 @@ class Snapshot:
 
     def __len__(self) -> int:
         return sum(map(len, self.parts)) - sum(map(len, self.dead))
+
+    @cached_property
+    def statistics(self) -> Statistics:
+        """How often words occur, counted when the first query asks."""
+        return Statistics(self.parts, self.dead)
 
     def select(self, where: str | None) -> tuple[Selection, ...]:
         """Find the documents a filter expression admits, exactly, part by part; raises `InvalidFilter`."""
