@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from engine.config import Settings
-from engine.encoders.images import GAP, decode, read_bytes
+from engine.encoders.images import ENOUGH, decode, read_bytes
 from engine.protocols import Encoder
 from engine.testing import FakeEncoder
 
@@ -116,7 +116,7 @@ def test_one_picture_has_one_vector_however_it_comes(encoder: Encoder, tmp_path:
         read = decode(read_bytes(tmp_path / "photo.jpg", 10**7), size=encoder.image_size, max_pixels=10**7)
         with Image.open(buffer) as undecoded:
             vectors = encoder.encode_images([read, undecoded, decode(buffer.getvalue(), size=None, max_pixels=10**7)])
-        scaled = min(width, height) >= 2 * GAP * encoder.image_size  # its pixels differ a little from those decoded in full
+        scaled = min(width, height) >= 2 * ENOUGH * encoder.image_size  # its pixels differ a little from those decoded in full
         assert cosines(vectors[:1], vectors[1:]).min() > (0.99 if scaled else 0.9999)
 
 
