@@ -6,7 +6,7 @@ by the table and nowhere else. A 5xx answer carries an id to look up in the log,
 
 import logging
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from http import HTTPStatus
 from typing import Any
 
@@ -125,20 +125,27 @@ async def _on_http_error(request: Request, error: Exception) -> Response:
 
 async def _on_invalid_request(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)  # noqa: S101
-    found = [{"location": _location(item["loc"]), "message": _message(item), "type": item["type"]} for item in error.errors()[:20]]
+    found = [{"location": _location(item), "message": message_of(item), "type": item["type"]} for item in error.errors()[:20]]
     if found[0]["location"] == "body" and found[0]["type"] != "missing" and "json" not in request.headers.get("content-type", ""):
         return problem(request.scope, 415, "Send the body as JSON, with the header `Content-Type: application/json`.")
     detail = "; ".join(f"{item['location']}: {item['message']}" for item in found[:5])
     return problem(request.scope, 422, detail, kind="InvalidRequest", errors=found)
 
 
-def _location(parts: tuple[str | int, ...]) -> str:
-    return _printable(".".join(str(part)[:100] for part in parts))
+def _location(item: Mapping[str, Any]) -> str:
+    parts = item["loc"][:1] if item["type"] == "json_invalid" else item["loc"]  # the message names line and column
+    return place_of(parts)
 
 
-def _message(item: Mapping[str, Any]) -> str:
+def place_of(parts: Sequence[str | int]) -> str:
+    """Write where in a body something is wrong; names in <> are the schema's own and mean nothing to a client."""
+    return _printable(".".join(str(part)[:100] for part in parts if not str(part).startswith("<")))
+
+
+def message_of(item: Mapping[str, Any]) -> str:
+    """Write what is wrong there."""
     context = item.get("ctx", {}).get("error")
-    return _printable(f"{item['msg']}: {context}" if item["type"] == "json_invalid" and context else item["msg"])
+    return _printable(f"the body is not JSON: {context}" if item["type"] == "json_invalid" and context else item["msg"])
 
 
 def _printable(text: str) -> str:

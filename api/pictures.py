@@ -1,24 +1,31 @@
-"""Pictures as they come in a request: base64 or data URIs, never paths of this machine and never addresses to fetch."""
+"""Pictures as they come in a request: base64, data URIs, or addresses that `api.fetching` has fetched. Never paths here."""
 
 import base64
 import binascii
 import re
 
-from engine.errors import InvalidImage
+from api.fetching import SETTING, Fetched
+from engine.errors import InvalidImage, SemblanceError
 
 _DATA_URI = re.compile(r"data:[\w.+-]*/?[\w.+-]*(;[\w=.+-]+)*,", re.ASCII)
 _REMOTE = re.compile(r"[a-z][a-z0-9+.-]*://", re.IGNORECASE)
 
 
-def picture_bytes(value: str, *, max_bytes: int) -> bytes:
-    """Decode a picture sent inside JSON.
+def picture_bytes(value: str, *, max_bytes: int, fetched: Fetched | None = None) -> bytes:
+    """Decode a picture sent inside JSON, or take it from those that were fetched.
 
-    Raises `InvalidImage`: `unsupported` for addresses and data URIs without base64, `not_an_image` for anything that is not
-    base64, `empty`, `too_large`.
+    Raises `InvalidImage`: `unsupported` for addresses that are not fetched and data URIs without base64, `not_an_image` for
+    anything that is not base64, `empty`, `too_large`; and what went wrong when it was fetched.
     """
+    if fetched and value in fetched:
+        data = fetched[value]
+        if isinstance(data, SemblanceError):
+            raise data
+        return check_size(data, max_bytes=max_bytes)
     if _REMOTE.match(value):
         raise InvalidImage(
-            "pictures are not fetched for HTTP clients: send the picture as base64, or index the catalogue with `semblance index`",
+            "pictures are not fetched from this address: send the picture as base64, or let the operator name the host in "
+            f"{SETTING}",
             reason="unsupported",
         )
     text = value

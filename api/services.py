@@ -6,6 +6,7 @@ from typing import Annotated, Self
 from fastapi import Depends, Request
 
 from api.batching import MicroBatcher
+from api.fetching import Fetching
 from api.workers import Workers, WriteOrder
 from engine.config import Settings
 from engine.search import SearchEngine
@@ -23,6 +24,7 @@ class Services:
     batcher: MicroBatcher
     workers: Workers
     writes: WriteOrder
+    fetching: Fetching
 
     @classmethod
     def over(cls, engine: SearchEngine, settings: Settings) -> Self:
@@ -30,12 +32,14 @@ class Services:
         limits = {"max_queue": settings.max_queue, "deadline_s": settings.deadline_s}
         batcher = MicroBatcher(engine.search_many, max_batch=settings.max_batch, **limits)  # type: ignore[arg-type]
         workers = Workers(threads=THREADS, **limits)  # type: ignore[arg-type]
-        return cls(engine, settings, batcher, workers, WriteOrder(max_waiting=MAX_WRITERS, deadline_s=settings.deadline_s))
+        writes = WriteOrder(max_waiting=MAX_WRITERS, deadline_s=settings.deadline_s)
+        return cls(engine, settings, batcher, workers, writes, Fetching(settings))
 
     async def close(self) -> None:
         """Answer what is under way, then stop the threads; the engine stays open."""
         await self.batcher.close(self.settings.deadline_s)
         self.workers.close()
+        await self.fetching.close()
 
 
 def _services(request: Request) -> Services:

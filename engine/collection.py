@@ -21,6 +21,7 @@ from engine.documents import DocumentStore
 from engine.errors import InvalidQuery
 from engine.folder import DATABASE, make_folder, read_about, remove_folder
 from engine.index.ann import require_faiss
+from engine.index.gather import gather
 from engine.index.live import LiveIndex
 from engine.index.planner import Candidate, find
 
@@ -95,6 +96,12 @@ class Collection:
         self._store.upsert(documents)
         self._index.compact_if_due()
 
+    def replace(self, encoded: EncodedDocument, *, expected: Document) -> bool:
+        """Store a document if the stored one is still `expected`, in one transaction; says whether it was. Raises as `upsert`."""
+        replaced = self._store.replace(encoded, expected=expected)
+        self._index.compact_if_due()
+        return replaced
+
     def update(self, document: Document) -> None:
         """Replace a document's row and keep its vectors; raises `DocumentNotFound`."""
         self._store.update(document)
@@ -149,6 +156,12 @@ class Collection:
         if weights.shape != (len(vectors), 2) or not (weights >= 0).all():
             raise InvalidQuery(f"weights have shape {weights.shape}: give two shares >= 0 for each of {len(vectors)} queries")
         return find(self._index.current(), np.asarray(vectors, np.float32), np.asarray(weights, np.float32), k, where)
+
+    def vectors_at(
+        self, keys: Sequence[int], query: Vector, weights: Float32[np.ndarray, "2"]
+    ) -> Float32[np.ndarray, "n 256"]:
+        """Read one vector a document, its views weighed, whose product with `query` is its score; zeros for unknown keys."""
+        return gather(self._index.current(), keys, query, weights)
 
     def compact(self) -> None:
         """Publish a new segment from the documents and search it from now on; raises `StorageError`."""

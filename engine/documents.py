@@ -70,19 +70,22 @@ class DocumentStore:
         Raises `KeyCollision`, `InvalidDocument` for a vector that is none, and `InvalidInput` when an embedding leaves out a
         vector that is not stored.
         """
-        latest = {key_of(encoded.document.id): encoded for encoded in documents}
-        _check_collisions(encoded.document.id for encoded in documents)
-        vectors = {e.content: _packed(e, d.document.id) for d in latest.values() for e in d.embeddings if e.vector is not None}
+        latest, vectors = _checked(documents)
         if not latest:
             return
         with self.database.writing() as connection:
-            _check_stored_ids(connection, {key: encoded.document.id for key, encoded in latest.items()})
-            connection.executemany("INSERT OR IGNORE INTO vectors VALUES (?, ?)", vectors.items())
-            _check_vectors_known(connection, latest.values(), vectors)
-            connection.executemany("DELETE FROM embeddings WHERE key = ?", [(key,) for key in latest])
-            connection.executemany("INSERT OR REPLACE INTO documents VALUES (?, ?, ?, ?, ?, ?, ?)", map(_row, latest.values()))
-            connection.executemany("INSERT INTO embeddings VALUES (?, ?, ?, ?, ?)", _embedding_rows(latest))
-            connection.executemany("INSERT INTO changes (key, op) VALUES (?, 'upsert')", [(key,) for key in latest])
+            _put(connection, latest, vectors)
+
+    def replace(self, encoded: EncodedDocument, *, expected: Document) -> bool:
+        """Store a document if the stored one is still `expected`, in one transaction; says whether it was. Raises as `upsert`."""
+        latest, vectors = _checked([encoded])
+        key = key_of(expected.id)
+        with self.database.writing() as connection:
+            row = connection.execute(f"SELECT {_COLUMNS} FROM documents WHERE key = ?", (key,)).fetchone()  # noqa: S608  a constant
+            if row is None or _document(row) != expected:
+                return False
+            _put(connection, latest, vectors)
+        return True
 
     def update(self, document: Document) -> None:
         """Replace a document's row and keep its embeddings.
@@ -186,6 +189,24 @@ def attributes_of(data: bytes) -> dict[str, AttributeValue]:
         return {name: tuple(value) if isinstance(value, list) else value for name, value in orjson.loads(data).items()}
     except orjson.JSONDecodeError as error:
         raise CollectionCorrupt(f"stored attributes are damaged ({error}): restore the collection from a backup") from error
+
+
+def _checked(documents: Sequence[EncodedDocument]) -> tuple[dict[int, EncodedDocument], dict[bytes, bytes]]:
+    """Give the last document of each key, and the vectors that come with them, packed."""
+    _check_collisions(encoded.document.id for encoded in documents)
+    latest = {key_of(encoded.document.id): encoded for encoded in documents}
+    vectors = {e.content: _packed(e, d.document.id) for d in latest.values() for e in d.embeddings if e.vector is not None}
+    return latest, vectors
+
+
+def _put(connection: sqlite3.Connection, latest: Mapping[int, EncodedDocument], vectors: Mapping[bytes, bytes]) -> None:
+    _check_stored_ids(connection, {key: encoded.document.id for key, encoded in latest.items()})
+    connection.executemany("INSERT OR IGNORE INTO vectors VALUES (?, ?)", vectors.items())
+    _check_vectors_known(connection, latest.values(), vectors)
+    connection.executemany("DELETE FROM embeddings WHERE key = ?", [(key,) for key in latest])
+    connection.executemany("INSERT OR REPLACE INTO documents VALUES (?, ?, ?, ?, ?, ?, ?)", map(_row, latest.values()))
+    connection.executemany("INSERT INTO embeddings VALUES (?, ?, ?, ?, ?)", _embedding_rows(latest))
+    connection.executemany("INSERT INTO changes (key, op) VALUES (?, 'upsert')", [(key,) for key in latest])
 
 
 def _document(row: Sequence[str | bytes]) -> Document:

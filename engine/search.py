@@ -44,6 +44,7 @@ class SearchEngine:
         self._cache = cache
         self._calibration = calibration
         self._queries = QueryEncoder(encoder, cache)
+        self._thumbnails = media.Thumbnails(settings)
 
     def __enter__(self) -> "SearchEngine":
         return self
@@ -101,11 +102,17 @@ class SearchEngine:
 
         Raises `DocumentNotFound`, or `InvalidImage` when it has none or it can no longer be read.
         """
-        embeddings = self.collection(name).embeddings_of(id)
-        location = next((e.location for e in embeddings if e.location), None)
-        if location is None:
-            raise InvalidImage(f"document {id!r} has no picture", reason="missing")
-        return media.thumbnail(location, side, self.settings)
+        return self._thumbnails.get(*self._first_picture(name, id), side)
+
+    def picture_content(self, name: str, id: str) -> bytes:
+        """Return the digest of a document's first picture, which changes when the picture does; raises as `picture`."""
+        return self._first_picture(name, id)[1]
+
+    def _first_picture(self, name: str, id: str) -> tuple[str, bytes]:
+        for embedding in self.collection(name).embeddings_of(id):
+            if embedding.location:
+                return embedding.location, embedding.content
+        raise InvalidImage(f"document {id!r} has no picture", reason="missing")
 
     # Embeddings
 

@@ -58,7 +58,6 @@ BAD_ITEMS = [
     {"id": "b", "title": "x", "images": ["aGVsbG8="]},
     {"id": "b", "title": "x", "images": ["upload:00"]},
     {"id": "b", "title": "x", "attributes": []},
-    {"id": "b", "title": "x", "attributes": {"a": None}},
     {"id": "b", "title": "x", "attributes": {"a": {"b": 1}}},
     {"id": "b", "title": "x", "attributes": {"a": 1e300}},
     {"id": "b", "title": "x", "attributes": {"": 1}},
@@ -271,6 +270,106 @@ def test_a_picture_is_webp_of_the_size_asked_for(mugs, colour_picture):
     assert answer.headers["x-content-type-options"] == "nosniff"
     for size in ("0", "15", "99999", "-1", "big", "1e9"):
         assert mugs.get(f"{DOCUMENTS}/wide/image", params={"size": size}).status_code == 422
+
+
+def test_null_says_of_an_attribute_that_there_is_none_in_post_and_patch(mugs):
+    document = {"id": "n", "title": "x", "attributes": {"a": 1, "b": None}}
+    assert statuses(upsert(mugs, document)) == ["created"]
+    assert mugs.get(f"{DOCUMENTS}/n").json()["attributes"] == {"a": 1}
+    assert statuses(upsert(mugs, {**document, "attributes": {"a": 1}})) == ["unchanged"]
+    assert mugs.patch(f"{DOCUMENTS}/n", json={"attributes": {"a": None, "c": None}}).json()["attributes"] == {}
+
+
+@pytest.mark.parametrize(
+    ("value", "given"),
+    [({"b": 1}, "an object"), ([1], "a list of something else"), ([["x"]], "a list of something"), ([None], "a list of")],
+)
+def test_a_wrong_attribute_has_one_reason_with_the_remedy(mugs, value, given):
+    item = upsert(mugs, {"id": "n", "title": "x", "attributes": {"size": value}}).json()["items"][0]
+    patch = mugs.patch(f"{DOCUMENTS}/p1", json={"attributes": {"size": value}}).json()
+    for text in (item["error"], patch["detail"]):
+        assert text.count("attributes.size") == 1
+        assert given in text
+        assert "give text, a number, true, false, a list of texts, or null" in text
+        assert "StrictBool" not in text
+        assert "valid boolean" not in text
+
+
+@pytest.mark.parametrize(("picture", "reason"), [("aGVsbG8=", "not_an_image"), ("/etc/passwd", "not_an_image"), ("", "empty")])
+def test_a_patch_with_a_bad_picture_names_the_reason(mugs, picture, reason):
+    answer = mugs.patch(f"{DOCUMENTS}/p1", json={"images": [picture]})
+    assert (answer.status_code, answer.json()["reason"]) == (422, reason)
+    assert answer.json()["type"] == "urn:semblance:problem:invalid-image"
+
+
+def test_a_patch_with_a_damaged_picture_names_the_reason(mugs, colour_picture):
+    damaged = base64.b64encode(base64.b64decode(colour_picture("red"))[:60]).decode()
+    answer = mugs.patch(f"{DOCUMENTS}/p1", json={"images": [damaged]})
+    assert (answer.status_code, answer.json()["reason"]) == (422, "truncated")
+
+
+def test_what_another_process_patches_meanwhile_is_not_lost(mugs, toy_engine, monkeypatch):
+    """Another process changes the price while this one embeds the new title."""
+    from dataclasses import replace
+
+    from engine.collection import Collection
+    from engine.documents import DocumentStore
+
+    path = toy_engine.collection("shop").path / "documents.sqlite"
+    encode, once = type(toy_engine.encoder).encode_texts, []
+
+    def meanwhile(self, texts):
+        if not once:
+            once.append(True)
+            other = DocumentStore(path, busy_timeout_ms=1000)
+            (document,) = other.get(["p1"])
+            other.update(replace(document, attributes={**document.attributes, "price": 99}))
+            other.close()
+        return encode(self, texts)
+
+    monkeypatch.setattr(type(toy_engine.encoder), "encode_texts", meanwhile)
+    answer = mugs.patch(f"{DOCUMENTS}/p1", json={"title": "new words"}).json()
+    assert (once, answer["title"], answer["attributes"]["price"]) == ([True], "new words", 99)
+    assert mugs.get(f"{DOCUMENTS}/p1").json() == answer
+    monkeypatch.setattr(Collection, "replace", lambda *_, **__: False)
+    assert mugs.patch(f"{DOCUMENTS}/p1", json={"title": "never"}).status_code == 503
+
+
+def test_a_document_deleted_while_it_is_patched_is_not_found(mugs, toy_engine, monkeypatch):
+    encode = type(toy_engine.encoder).encode_texts
+
+    def meanwhile(self, texts):
+        toy_engine.collection("shop").delete(["p1"])
+        return encode(self, texts)
+
+    monkeypatch.setattr(type(toy_engine.encoder), "encode_texts", meanwhile)
+    assert mugs.patch(f"{DOCUMENTS}/p1", json={"title": "too late"}).status_code == 404
+
+
+def test_a_small_picture_is_made_once(mugs, monkeypatch):
+    from engine import media
+
+    made, webp = [], media._webp
+    monkeypatch.setattr(media, "_webp", lambda image, side: made.append(side) or webp(image, side))
+    first = mugs.get(f"{DOCUMENTS}/p1/image?size=32")
+    assert mugs.get(f"{DOCUMENTS}/p1/image?size=32").content == first.content
+    assert made == [32]
+    assert mugs.get(f"{DOCUMENTS}/p1/image?size=48").headers["etag"] != first.headers["etag"]
+    assert made == [32, 48]
+    made.clear()
+    assert (
+        mugs.get(f"{DOCUMENTS}/p2/image", headers={"if-none-match": mugs.get(f"{DOCUMENTS}/p2/image").headers["etag"]}).status_code
+        == 304
+    )
+    assert made == [400]
+    assert first.headers["cache-control"] == "public, max-age=300"
+
+
+def test_a_new_picture_has_a_new_tag(mugs, colour_picture):
+    before = mugs.get(f"{DOCUMENTS}/p1/image")
+    mugs.patch(f"{DOCUMENTS}/p1", json={"images": [colour_picture(COLOURS["blue"])]})
+    after = mugs.get(f"{DOCUMENTS}/p1/image", headers={"if-none-match": before.headers["etag"]})
+    assert (after.status_code, after.content == before.content) == (200, False)
 
 
 def test_a_picture_the_client_has_is_not_sent_again(mugs):

@@ -86,3 +86,26 @@ def test_odd_characters_never_break_the_server(api, text):
 def test_models_names_the_encoder(api):
     (model,) = api.get("/v1/models").json()["data"]
     assert (model["id"], model["dimensions"], model["fingerprint"]) == ("fake:colours", 256, "fake-colours-1")
+
+
+@pytest.mark.parametrize(
+    ("given", "place", "words"),
+    [
+        ([], "body.input:", "the list is empty: give at least one text or picture"),
+        ([1], "body.input.0:", "token ids are not read here: send the text"),
+        ([[1, 2]], "body.input.0:", "token ids are not read here: send the text"),
+        (["a", None], "body.input.1:", "neither text nor a part"),
+        (5, "body.input.0:", "neither text nor a part"),
+        (None, "body.input.0:", "neither text nor a part"),
+        ([{"image": "x", "text": "y"}], "body.input.0:", "give exactly one of text, image, image_url"),
+        ({"image": 5}, "body.input.0.image:", "valid string"),
+        (["x" * 10_001], "body.input.0:", "at most 10000 characters"),
+    ],
+)
+def test_what_is_wrong_with_an_input_is_said_once_without_the_schemas_own_names(api, given, place, words):
+    problem = embed(api, input=given).json()
+    assert len(problem["errors"]) == 1
+    assert problem["detail"].startswith(place), problem["detail"]
+    assert words in problem["detail"]
+    assert "<" not in problem["detail"]
+    assert "constrained" not in problem["detail"]

@@ -4,17 +4,19 @@ Ids may contain anything, also slashes. Clients percent-encode them; an id sent 
 bare segment `image` asks for the picture.
 """
 
-import hashlib
+from functools import partial
 from typing import Annotated
 
 from fastapi import APIRouter, Query, Request, Response
 
+from api.auth import key_of
 from api.exchange import StrictRoute, json_answer, picture_address
 from api.openapi import problems
+from api.pictures import picture_bytes
 from api.schemas.documents import BulkResponse, BulkUpsert, DocumentOut, DocumentPatch
 from api.schemas.fields import CollectionName, DocumentId
 from api.services import ServicesDep
-from api.writing import patch_document, read_document, upsert_documents
+from api.writing import patch_document, pictures_named, read_document, upsert_documents
 from engine.datatypes import Document
 from engine.errors import DocumentNotFound, InvalidImage, NotFound
 from engine.search import SearchEngine
@@ -33,10 +35,9 @@ READ_ERRORS = problems(404, 409, 422, 503, 504)
 )
 async def upsert(collection: CollectionName, body: BulkUpsert, services: ServicesDep) -> Response:
     """Add or replace products; each item gets a status, and a bad one never stops the others."""
-    async with services.writes.turn(collection):
-        items = await services.workers.run(
-            lambda: upsert_documents(services.engine, collection, body.documents, max_bytes=services.settings.max_image_bytes)
-        )
+    async with services.fetching.fetched(pictures_named(body.documents)) as fetched, services.writes.turn(collection):
+        read = partial(picture_bytes, max_bytes=services.settings.max_image_bytes, fetched=fetched)
+        items = await services.workers.run(lambda: upsert_documents(services.engine, collection, body.documents, read))
     counts = {status: sum(item["status"] == status for item in items) for status in ("created", "updated", "unchanged", "refused")}
     return json_answer({"items": items, **counts}, 207 if counts["refused"] else 200)
 
@@ -61,10 +62,11 @@ async def read_image(
     """Show a product's first picture, made small."""
     if _slash_is_encoded(request):
         return await read(collection, f"{id}/image", services)
-    data = await services.workers.run(lambda: _picture(services.engine, collection, id, size))
-    tag = f'"{hashlib.blake2b(data, digest_size=12).hexdigest()}"'
-    headers = {"ETag": tag, "Cache-Control": "public, max-age=300", "Cross-Origin-Resource-Policy": "cross-origin"}
-    if tag in request.headers.get("if-none-match", ""):
+    had = request.headers.get("if-none-match", "")
+    tag, data = await services.workers.run(lambda: _picture(services.engine, collection, id, size, had))
+    whose = "public" if key_of(request.scope) is None else "private"
+    headers = {"ETag": tag, "Cache-Control": f"{whose}, max-age=300", "Cross-Origin-Resource-Policy": "cross-origin"}
+    if data is None:
         return Response(status_code=304, headers=headers)
     return Response(data, media_type="image/webp", headers=headers)
 
@@ -79,10 +81,9 @@ async def read(collection: CollectionName, id: DocumentId, services: ServicesDep
 @router.patch("/{id:path}", summary="Change a product", response_model=DocumentOut, responses=WRITE_ERRORS)
 async def patch(collection: CollectionName, id: DocumentId, body: DocumentPatch, services: ServicesDep) -> Response:
     """Change some of a product. Only what changed is embedded again; an attribute set to null is removed."""
-    async with services.writes.turn(collection):
-        document = await services.workers.run(
-            lambda: patch_document(services.engine, collection, id, body, max_bytes=services.settings.max_image_bytes)
-        )
+    async with services.fetching.fetched(body.images) as fetched, services.writes.turn(collection):
+        read = partial(picture_bytes, max_bytes=services.settings.max_image_bytes, fetched=fetched)
+        document = await services.workers.run(lambda: patch_document(services.engine, collection, id, body, read))
     return json_answer(_shown(collection, document))
 
 
@@ -102,9 +103,11 @@ def _slash_is_encoded(request: Request) -> bool:
     return raw.partition(b"?")[0].lower().endswith(b"%2fimage")
 
 
-def _picture(engine: SearchEngine, collection: str, id: str, size: int) -> bytes:
+def _picture(engine: SearchEngine, collection: str, id: str, size: int, had: str) -> tuple[str, bytes | None]:
+    """Give a picture's tag and bytes; None for bytes that the client has."""
     try:
-        return engine.picture(collection, id, side=size)
+        tag = f'"{engine.picture_content(collection, id).hex()}-{size}"'
+        return tag, None if tag in had else engine.picture(collection, id, side=size)
     except InvalidImage as error:
         raise NotFound(f"document {id!r} has no picture to show: {error.reason}") from None
 

@@ -2,6 +2,7 @@
 
 import base64
 from collections.abc import Sequence
+from functools import partial
 
 import numpy as np
 from fastapi import APIRouter, Response
@@ -12,6 +13,7 @@ from api.pictures import picture_bytes
 from api.schemas.embeddings import EmbeddingPart, EmbeddingRequest, EmbeddingResponse, ImageUrl
 from api.schemas.operations import ModelList
 from api.services import ServicesDep
+from api.writing import ReadPicture
 from engine.datatypes import DIMENSIONS, Vectors
 from engine.errors import InvalidInput, InvalidQuery, NotFound
 from engine.search import SearchEngine
@@ -32,8 +34,10 @@ async def embed(body: EmbeddingRequest, services: ServicesDep) -> Response:
         raise NotFound(f"model {body.model!r} is not served here: use {model!r}, or leave `model` out")
     if body.dimensions not in (None, DIMENSIONS):
         raise InvalidInput(f"dimensions is {body.dimensions}: this server embeds into {DIMENSIONS}")
-    parts = body.input if isinstance(body.input, list) else [body.input]
-    vectors = await services.workers.run(lambda: _embed(services.engine, parts, services.settings.max_image_bytes))
+    parts = body.input
+    async with services.fetching.fetched(map(_image_of, parts)) as fetched:
+        read = partial(picture_bytes, max_bytes=services.settings.max_image_bytes, fetched=fetched)
+        vectors = await services.workers.run(lambda: _embed(services.engine, parts, read))
     words = sum(len(text.split()) for text in map(_text_of, parts) if text is not None)
     data = [
         {"object": "embedding", "index": index, "embedding": _base64(row) if body.encoding_format == "base64" else row.tolist()}
@@ -57,13 +61,13 @@ async def list_models(services: ServicesDep) -> Response:
     return json_answer({"object": "list", "data": [model]})
 
 
-def _embed(engine: SearchEngine, parts: Sequence[str | EmbeddingPart], max_bytes: int) -> Vectors:
+def _embed(engine: SearchEngine, parts: Sequence[str | EmbeddingPart], read: ReadPicture) -> Vectors:
     texts = {index: text for index, text in enumerate(map(_text_of, parts)) if text is not None}
     for index, text in texts.items():
         if not text.strip():
             raise InvalidQuery(f"input {index} is empty: give at least one word")
     pictures = {index: _image_of(part) for index, part in enumerate(parts) if index not in texts}
-    images = [engine.open_image(picture_bytes(image, max_bytes=max_bytes)) for image in pictures.values()]
+    images = [engine.open_image(read(image)) for image in pictures.values()]
     vectors = np.empty((len(parts), DIMENSIONS), np.float32)
     if texts:
         vectors[list(texts)] = engine.embed_texts(list(texts.values()))

@@ -4,7 +4,17 @@ from typing import Literal
 
 from pydantic import BaseModel, Field, SkipValidation
 
-from api.schemas.fields import COLLECTION, DOCUMENT, HIT, MAX_DOCUMENTS, MAX_IMAGES, Attribute, AttributeName, example
+from api.schemas.fields import (
+    COLLECTION,
+    DOCUMENT,
+    HIT,
+    MAX_DOCUMENTS,
+    MAX_IMAGES,
+    Attribute,
+    AttributeName,
+    GivenAttribute,
+    example,
+)
 from engine.datatypes import MAX_ID_LENGTH, MAX_TEXT_LENGTH
 
 
@@ -16,9 +26,11 @@ class DocumentIn(BaseModel):
     title: str = Field("", max_length=MAX_TEXT_LENGTH)
     description: str = Field("", max_length=10 * MAX_TEXT_LENGTH)
     images: list[str] = Field(
-        [], max_length=MAX_IMAGES, description="Pictures as base64 or `data:` URIs; the first is the one shown."
+        [],
+        max_length=MAX_IMAGES,
+        description="Pictures: base64, `data:` URIs, or addresses if the server fetches.",
     )
-    attributes: dict[AttributeName, Attribute] = {}
+    attributes: dict[AttributeName, GivenAttribute] = Field({}, description="What filters ask for; null says that there is none.")
 
 
 class DocumentPatch(BaseModel):
@@ -27,10 +39,8 @@ class DocumentPatch(BaseModel):
     model_config = example({"attributes": {"price": 39.9, "discount": None}})
     title: str = Field("", max_length=MAX_TEXT_LENGTH)
     description: str = Field("", max_length=10 * MAX_TEXT_LENGTH)
-    images: list[str] = Field(
-        [], max_length=MAX_IMAGES, description="Pictures as base64 or `data:` URIs, in place of those stored."
-    )
-    attributes: dict[AttributeName, Attribute | None] = {}
+    images: list[str] = Field([], max_length=MAX_IMAGES, description="Pictures in place of those stored.")
+    attributes: dict[AttributeName, GivenAttribute] = Field({}, description="Attributes to set; null removes one.")
 
 
 class DocumentOut(BaseModel):

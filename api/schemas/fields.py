@@ -3,7 +3,19 @@
 from typing import Annotated, Any, Literal
 
 from fastapi import Path
-from pydantic import BeforeValidator, ConfigDict, Field, StrictBool, StrictFloat, StrictInt, StrictStr
+from pydantic import (
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StrictBool,
+    StrictFloat,
+    StrictInt,
+    StrictStr,
+    ValidationError,
+    ValidatorFunctionWrapHandler,
+    WrapValidator,
+)
+from pydantic_core import PydanticCustomError
 
 from engine.datatypes import MAX_ID_LENGTH
 
@@ -19,6 +31,27 @@ DocumentId = Annotated[
 ]
 Target = Literal["any", "image", "title"]
 Attribute = StrictBool | StrictInt | StrictFloat | StrictStr | list[StrictStr]
+
+
+def _one_reason(value: object, validate: ValidatorFunctionWrapHandler) -> object:
+    """Say in one sentence what an attribute may be, instead of once for each type it is not."""
+    try:
+        return validate(value)
+    except ValidationError:
+        raise PydanticCustomError(
+            "attribute",
+            "{given} cannot be an attribute: give text, a number, true, false, a list of texts, or null for none",
+            {"given": shape_of(value)},
+        ) from None
+
+
+def shape_of(value: object) -> str:
+    """Name what a client gave, without repeating it."""
+    names: dict[type, str] = {dict: "an object", list: "a list of something else than texts", str: "this text"}
+    return names.get(type(value), "this number")
+
+
+GivenAttribute = Annotated[Attribute | None, WrapValidator(_one_reason)]
 AttributeName = Annotated[str, Field(min_length=1, max_length=MAX_ID_LENGTH)]
 
 HIT = {

@@ -25,4 +25,3 @@ def document() -> str:
 
 if __name__ == "__main__":
     TARGET.write_text(document(), encoding="utf-8")
-    print(f"wrote {TARGET}")
