@@ -192,13 +192,28 @@ class Hit:
 
 
 @dataclass(frozen=True, slots=True)
+class Relaxation:
+    """What a query could do without: `without` is a condition of its filter, the whole filter, or the words of one term.
+
+    `matches` counts what would then be found: the documents the rest of the filter admits, or, without a term, those among the 50
+    best that score above what background queries find. `confidence` is that of the answer it would get.
+    """
+
+    kind: Literal["filter", "term"]
+    without: str
+    matches: int
+    confidence: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class SearchResult:
     """The answer to one query.
 
     `confidence` is the calibrated probability that a relevant product is among the hits, None for encoders without a
     calibration. `total` counts the relevant documents, up to `engine.relevance.DEPTH`, `admitted` those the filter admits.
     `version` is the collection's change-log position the answer was read at, `cache` the tier that answered ("miss" when none
-    did), `cursor` what to ask with for the next page, None at the end of the list or when no pages were asked for.
+    did), `cursor` what to ask with for the next page, None at the end of the list or when no pages were asked for. `broaden` are
+    the ways to relax a query that found no answer, the best first.
     """
 
     hits: tuple[Hit, ...]
@@ -211,6 +226,7 @@ class SearchResult:
     admitted: int = 0
     facets: tuple[FacetResult, ...] = ()
     cursor: str | None = None
+    broaden: tuple[Relaxation, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,154 @@
+"""What the scores of a result say about whether it holds an answer: a row of features, from which confidence is computed.
+
+A cosine alone says little: its usual size differs by query, by collection and by kind. So a result is also compared with what
+other queries find in the same collection (`Null`) and with what they find in the same documents (the bank's rivals). What the
+features are worth is fitted in `engine.training.calibrate`; curves and decisions are in `engine.confidence`.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float32, Float64
+
+from engine.datatypes import Vector, Vectors
+
+JUDGED = 50
+TOP = 10
+SHARPNESS = 30.0  # of the softmax: a cosine 0.1 higher is 20 times likelier
+FAMILIAR = 8
+REFERENCES = 3
+SAME = 0.9  # a background query so near to this one asks for the same thing and is no rival
+FEATURES = (
+    "best",
+    "margin",
+    "lead",
+    "mean",
+    "fall",
+    "spread",
+    "entropy",
+    "z_best",
+    "z_mean",
+    "image",
+    "title",
+    "agreement",
+    "consistency",
+    "familiarity",
+    "rival",
+    "rivals",
+    "exclusive",
+    "reference",
+    "shortfall",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """One result as the judge sees it.
+
+    `scores`, `image` and `title` are the fused scores and the cosine of each view of the at most `JUDGED` best documents, best
+    first, NaN for a view a document lacks; `top` holds the vectors of the at most `TOP` best, whose products with `query` are
+    their scores.
+    """
+
+    query: Vector
+    scores: Float32[np.ndarray, " n"]
+    image: Float32[np.ndarray, " n"]
+    title: Float32[np.ndarray, " n"]
+    top: Float32[np.ndarray, "m 256"]
+
+
+@dataclass(frozen=True, slots=True)
+class Null:
+    """What background queries find in a collection: mean and deviation of their best score, and of their mean of the ten best."""
+
+    best: float
+    best_deviation: float
+    mean: float
+    mean_deviation: float
+
+    @classmethod
+    def of(cls, scores: Float32[np.ndarray, "b k"]) -> "Null":
+        """Summarise the scores of background queries, one row each, best first; -inf where there was nothing."""
+        found = np.where(np.isfinite(scores), scores, np.nan).astype(np.float64)
+        best, mean = found[:, 0], np.nanmean(found[:, :TOP], axis=1)
+        return cls(float(best.mean()), max(float(best.std()), 1e-3), float(mean.mean()), max(float(mean.std()), 1e-3))
+
+
+def describe(outcome: Outcome, null: Null, bank: Vectors, elsewhere: Vectors) -> Float64[np.ndarray, " f"]:
+    """Compute `FEATURES` of a result with at least one document.
+
+    `bank` are background queries, `elsewhere` pictures of everything that other shops sell.
+    """
+    scores = outcome.scores.astype(np.float64)
+    best, first = scores[0], scores[:TOP]
+    spread = (
+        best,
+        best - scores[min(1, len(scores) - 1)],
+        best - float(first[1:].mean() if len(first) > 1 else best),
+        float(first.mean()),
+        best - scores[-1],
+        float(scores.std()),
+        entropy(scores),
+        (best - null.best) / null.best_deviation,
+        (float(first.mean()) - null.mean) / null.mean_deviation,
+    )
+    views = (_number(outcome.image[0]), _number(outcome.title[0]), _agreement(outcome.image, outcome.title))
+    reference = _reference(outcome.query, elsewhere)
+    beyond = (reference, best - reference if np.isnan(outcome.image[0]) else float(np.nanmax(outcome.image[:TOP])) - reference)
+    return np.array([*spread, *views, _consistency(outcome.top), *_against(outcome, bank), *beyond], np.float64)
+
+
+def entropy(scores: Float64[np.ndarray, " n"]) -> float:
+    """Say how evenly a softmax spreads over the scores: 0 one winner, 1 all alike."""
+    if len(scores) < 2:
+        return 0.0
+    shares = np.exp(SHARPNESS * (scores - scores.max()))
+    shares /= shares.sum()
+    return float(-(shares * np.log(shares + 1e-12)).sum() / np.log(len(scores)))
+
+
+def _number(value: np.floating) -> float:
+    return 0.0 if np.isnan(value) else float(value)
+
+
+def _agreement(image: Float32[np.ndarray, " n"], title: Float32[np.ndarray, " n"]) -> float:
+    """Correlate what pictures and titles say about the documents that have both."""
+    both = ~(np.isnan(image) | np.isnan(title))
+    if both.sum() < 3:
+        return 0.0
+    x, y = (view[both].astype(np.float64) - view[both].mean() for view in (image, title))
+    size = float(np.sqrt((x @ x) * (y @ y)))
+    return float(x @ y) / size if size > 1e-9 else 0.0
+
+
+def _consistency(top: Float32[np.ndarray, "m 256"]) -> float:
+    """Average the cosines among the best documents: an answer's neighbours resemble one another."""
+    if len(top) < 2:
+        return 1.0
+    unit = top / np.maximum(np.linalg.norm(top, axis=1, keepdims=True), 1e-9)
+    return float((np.square(unit.sum(0)).sum() - len(unit)) / (len(unit) * (len(unit) - 1)))
+
+
+def _reference(query: Vector, elsewhere: Vectors) -> float:
+    """Say how well the query could be answered: by the best of the pictures elsewhere. A shop without such products falls short."""
+    cosines = np.sort(elsewhere @ query)[::-1]
+    cosines = cosines[cosines < SAME]
+    return float(cosines[:REFERENCES].mean()) if len(cosines) else 0.0
+
+
+def _against(outcome: Outcome, bank: Vectors) -> tuple[float, float, float, float]:
+    """Compare the query with background queries: how like them it is, and whether they suit the found documents better.
+
+    A query that a document answers is, among all queries, a good description of it (compare QB-Norm, CVPR 2022).
+    """
+    alike = bank @ outcome.query
+    familiarity = float(np.sort(alike)[-FAMILIAR:].mean())
+    same = alike >= SAME
+    if same.all():
+        return familiarity, 0.0, 0.0, 0.0
+    own = outcome.top @ outcome.query
+    theirs = outcome.top @ bank.T
+    theirs[:, same] = -1.0
+    leads = own - theirs.max(1)
+    odds = SHARPNESS * own - np.log(np.exp(SHARPNESS * theirs).sum(1))
+    return familiarity, float(leads[0]), float(leads.mean()), float(odds.max())
