@@ -10,6 +10,8 @@
     │   ├── InvalidQuery            a query breaks a rule
     │   ├── InvalidFilter           a filter expression does not parse; `column` points at the place
     │   ├── InvalidImage            bytes that are not a picture we accept; `reason` is a stable word
+    │   ├── GenerationRefused       safety does not draw what is asked for; `rule` names the rule
+    │   ├── InvalidAudio            bytes that are no speech we can hear; `reason` is a stable word
     │   └── InvalidCatalogue        a feed cannot be read at all: missing, empty, or without an id column
     ├── NotFound                    the thing named does not exist
     │   ├── CollectionNotFound
@@ -18,6 +20,7 @@
     │   ├── CollectionExists
     │   ├── EncoderMismatch         vectors of one encoder, queries of another
     │   └── KeyCollision            two ids hash to one key
+    ├── GenerationCancelled         whoever asked for a drawing no longer wants it
     ├── FetchError                  a remote picture could not be fetched within the rules
     ├── StorageError                the disk or the database refused
     │   ├── CollectionBusy          another writer held the lock for longer than the timeout
@@ -28,6 +31,8 @@
 
 A message states the fact, the value seen and the remedy, and may be shown to the caller as it is.
 """
+
+from functools import partial
 
 
 class SemblanceError(Exception):
@@ -78,6 +83,33 @@ class InvalidImage(InvalidInput):
     """Bytes that are not a picture we accept.
 
     `reason` is one of: missing, empty, not_an_image, truncated, too_many_pixels, too_large, unsupported, synthetic, explicit.
+    """
+
+    def __init__(self, message: str, *, reason: str) -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
+class GenerationRefused(InvalidInput):
+    """Safety does not draw what is asked for; `rule` names the rule."""
+
+    def __init__(self, message: str, *, rule: str) -> None:
+        super().__init__(message)
+        self.rule = rule
+
+    def __reduce__(self) -> tuple[object, ...]:
+        """Keep the rule when the refusal travels between processes."""
+        return partial(type(self), rule=self.rule), self.args
+
+
+class GenerationCancelled(SemblanceError):
+    """Whoever asked for a drawing no longer wants it."""
+
+
+class InvalidAudio(InvalidInput):
+    """Bytes that are no speech we can hear.
+
+    `reason` is one of: empty, not_audio, too_long, silence, no_words.
     """
 
     def __init__(self, message: str, *, reason: str) -> None:

@@ -16,6 +16,8 @@ from pyroaring import BitMap64
 from engine.datatypes import DIMENSIONS, Image, Matches, Vector, Vectors
 from engine.drawings import GeneratedImage, GenerationRequest
 from engine.generation.provenance import prompt_digest
+from engine.generation.safety import ConceptList, MeaningCheck
+from engine.generation.studio import Studio
 
 COLOURS = {
     "red": (220, 20, 30),
@@ -109,6 +111,12 @@ class FakeGenerator:
         pixels = np.full((request.size, request.size, 3), COLOURS[colour], np.uint8)
         pixels[0, 0] = np.random.default_rng(seed).integers(0, 256, 3)
         return GeneratedImage(pixels, seed, self.name, digest)
+
+
+def toy_studio() -> Studio:
+    """Open a studio in which `FakeGenerator` draws and `FakeEncoder` looks; it refuses swastikas alone."""
+    encoder = FakeEncoder()
+    return Studio(FakeGenerator(), encoder, MeaningCheck(encoder, ConceptList([("hate", "swastika")])))
 
 
 def tiny_catalogue(folder: Path) -> Path:
