@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from cli import collection, doctor, embed, index, keys, search, serve, train
+from cli import collection, doctor, embed, index, keys, mcp, search, serve, train
 from cli.failures import GuardedGroup
 from cli.output import prepare_streams
 
@@ -59,6 +59,7 @@ app.command("index")(index.index)
 app.command("search")(search.search)
 app.command("embed")(embed.embed)
 app.command("serve")(serve.serve)
+app.command("mcp")(mcp.mcp)
 app.add_typer(collection.app, name="collections")
 app.add_typer(keys.app, name="keys")
 app.command("doctor")(doctor.doctor)

@@ -63,6 +63,7 @@ class Settings(BaseSettings):
     api_keys: Literal["auto", "on", "off"] = Field(
         "auto", description="Whether requests need a key; `auto` asks for one as soon as other machines can reach the server."
     )
+    client_key: SecretStr | None = Field(None, description="API key that `semblance mcp --url` sends to the server it speaks to.")
     rate_limit: float = Field(100.0, ge=0, description="Requests a second of one key; 0 does not count them.")
     rate_burst: int = Field(200, ge=1, description="Requests of one key that may come at once before the rate counts.")
     cors_origins: Annotated[tuple[str, ...], NoDecode] = Field(
