@@ -162,8 +162,8 @@ def _averaged(image: Image, enough: int) -> Image:
     scale = 1
     while min(image.size) // (2 * scale) >= enough:
         scale *= 2
-    factors = tuple(scale * max(1, -(-side // scale) // enough) for side in image.size)
-    return image if factors == (1, 1) else image.reduce(factors)
+    wide, high = (scale * max(1, -(-side // scale) // enough) for side in image.size)
+    return image if wide == high == 1 else image.reduce((wide, high))
 
 
 def _undecoded_jpeg(image: Image) -> bytes | None:
