@@ -98,6 +98,21 @@ class _CountedBody:
         return message
 
 
+def no_more_than(receive: Receive, limit: int) -> Receive:
+    """Read a body of at most `limit` bytes: less than other routes take. The rest is never read."""
+    size = 0
+
+    async def counted() -> Message:
+        nonlocal size
+        message = await receive()
+        size += len(message.get("body", b""))
+        if size > limit:
+            raise BodyTooLarge(limit)
+        return message
+
+    return counted
+
+
 class HostCheck:
     """Refuses requests that came by a foreign name, so that a web page cannot reach a local server by DNS rebinding.
 

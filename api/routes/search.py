@@ -11,6 +11,7 @@ from starlette.datastructures import UploadFile
 from starlette.exceptions import HTTPException
 
 from api.exchange import StrictRequest, StrictRoute, json_answer, picture_address, while_connected
+from api.limits import no_more_than
 from api.openapi import image_search_body, problems
 from api.pictures import check_size, picture_bytes
 from api.schemas.fields import CollectionName
@@ -34,6 +35,8 @@ from engine.results import result_as_dict
 
 router = APIRouter(prefix="/v1/collections/{collection}", tags=["search"], route_class=StrictRoute)
 
+MAX_FIELDS = 16
+MAX_FIELD_BYTES = 100_000
 ERRORS = problems(404, 408, 409, 413, 415, 422, 503, 504)
 
 
@@ -52,8 +55,7 @@ async def search_by_text(collection: CollectionName, body: TextSearch, request: 
 )
 async def search_by_image(collection: CollectionName, request: Request, services: ServicesDep) -> Response:
     """Find the products that look like a picture: uploaded as the form field `image`, or inside JSON."""
-    data, options = await _read_image_search(request, services)
-    image = await services.workers.run(partial(services.engine.open_image, data))
+    image, options = await _read_image_search(request, services)
     return await _answer(request, services, collection, _query((Term(image),), options))
 
 
@@ -103,23 +105,26 @@ async def _term(part: SearchTerm, services: Services) -> Term:
     if part.vector is not None:
         with np.errstate(over="ignore"):  # too large a number becomes infinite, which a term refuses
             return Term(np.array(part.vector, np.float32), part.weight)
-    image = await services.workers.run(partial(_open_inline, services, part.image or ""))
-    return Term(image, part.weight)
+    return Term(await _picture(part.image or part.image_url or "", services), part.weight)
 
 
-def _open_inline(services: Services, image: str) -> Image:
-    return services.engine.open_image(picture_bytes(image, max_bytes=services.settings.max_image_bytes))
+async def _picture(given: str, services: Services) -> Image:
+    """Decode a picture given as base64, data URI or address."""
+    async with services.fetching.fetched([given]) as fetched:
+        read = partial(picture_bytes, given, max_bytes=services.settings.max_image_bytes, fetched=fetched)
+        return await services.workers.run(lambda: services.engine.open_image(read()))
 
 
-async def _read_image_search(request: Request, services: Services) -> tuple[bytes, ImageSearch | ImageSearchForm]:
-    """Read either form of the request: the picture's bytes, and the options beside it."""
+async def _read_image_search(request: Request, services: Services) -> tuple[Image, ImageSearch | ImageSearchForm]:
+    """Read either form of the request: the picture, and the options beside it."""
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     try:
         if kind == "multipart/form-data":
-            return await _read_form(request, services)
+            data, form = await _read_form(request, services)
+            return await services.workers.run(partial(services.engine.open_image, data)), form
         if kind == "application/json" or kind.endswith("+json"):
             body = ImageSearch.model_validate(await StrictRequest(request.scope, request.receive).json())
-            return await services.workers.run(partial(picture_bytes, body.image, max_bytes=services.settings.max_image_bytes)), body
+            return await _picture(body.image or body.image_url or "", services), body
     except ValidationError as error:
         raise RequestValidationError([{**item, "loc": ("body", *item["loc"])} for item in error.errors()]) from None
     except ValueError as error:
@@ -128,7 +133,10 @@ async def _read_image_search(request: Request, services: Services) -> tuple[byte
 
 
 async def _read_form(request: Request, services: Services) -> tuple[bytes, ImageSearchForm]:
-    async with request.form(max_files=1, max_fields=16, max_part_size=100_000) as form:
+    limited = Request(
+        request.scope, no_more_than(request.receive, services.settings.max_image_bytes + MAX_FIELDS * MAX_FIELD_BYTES)
+    )
+    async with limited.form(max_files=1, max_fields=MAX_FIELDS, max_part_size=MAX_FIELD_BYTES) as form:
         upload = form.get("image")
         if not isinstance(upload, UploadFile):
             raise HTTPException(422, "The form has no file in its field `image`.")

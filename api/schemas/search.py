@@ -8,6 +8,7 @@ from api.schemas.fields import HIT, MAX_WHERE_LENGTH, Attribute, Number, Target,
 from engine.datatypes import DIMENSIONS, MAX_ID_LENGTH, MAX_K, MAX_ORDERS, MAX_TERMS, MAX_TEXT_LENGTH
 from engine.listing import MAX_FACET_VALUES, MAX_FACETS, MAX_NAME_LENGTH
 
+IMAGE_URL = "The picture's address, if the server fetches from its host (`SEMBLANCE_IMAGE_URL_HOSTS`)."
 MAX_CURSOR_LENGTH = 100_000
 
 
@@ -96,10 +97,17 @@ class TextSearch(SearchOptions):
 
 
 class ImageSearch(SearchOptions):
-    """Search by a picture, as base64 or a data URI."""
+    """Search by a picture: exactly one of `image`, `image_url`."""
 
     model_config = example({"image": "data:image/jpeg;base64,/9j/4AAQSkZJRg==", "k": 10})
-    image: str = Field(min_length=1, description="The picture as base64 or as a `data:` URI.")
+    image: str | None = Field(None, min_length=1, description="The picture as base64 or as a `data:` URI.")
+    image_url: str | None = Field(None, min_length=1, description=IMAGE_URL)
+
+    @model_validator(mode="after")
+    def _exactly_one(self) -> Self:
+        if (self.image is None) == (self.image_url is None):
+            raise ValueError("give exactly one of image, image_url")
+        return self
 
 
 class ImageSearchForm(SearchOptions):
@@ -109,20 +117,21 @@ class ImageSearchForm(SearchOptions):
 
 
 class SearchTerm(BaseModel):
-    """One part of a search: exactly one of `text`, `image`, `id`, `vector`; a negative weight pushes away."""
+    """One part of a search: exactly one of `text`, `image`, `image_url`, `id`, `vector`; a negative weight pushes away."""
 
     model_config = example({"text": "red", "weight": 0.7})
     text: str | None = Field(None, max_length=MAX_TEXT_LENGTH)
     image: str | None = Field(None, min_length=1, description="The picture as base64 or as a `data:` URI.")
+    image_url: str | None = Field(None, min_length=1, description=IMAGE_URL)
     id: str | None = Field(None, max_length=MAX_ID_LENGTH, description="A document of the collection: more like this one.")
     vector: Annotated[list[Number], Field(min_length=DIMENSIONS, max_length=DIMENSIONS)] | None = None
     weight: Number = Field(1.0, ge=-100, le=100)
 
     @model_validator(mode="after")
     def _exactly_one(self) -> Self:
-        given = [name for name in ("text", "image", "id", "vector") if getattr(self, name) is not None]
+        given = [name for name in ("text", "image", "image_url", "id", "vector") if getattr(self, name) is not None]
         if len(given) != 1:
-            raise ValueError(f"give exactly one of text, image, id, vector, not {' and '.join(given) or 'none'}")
+            raise ValueError(f"give exactly one of text, image, image_url, id, vector, not {' and '.join(given) or 'none'}")
         return self
 
 
