@@ -8,13 +8,15 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
-from typing import TypeAlias
+from typing import TypeAlias, Unpack
 
 import numpy as np
+import orjson
 
 from engine import media
+from engine.answers import assured, described, frozen, hits_of, turned
 from engine.cache import TieredCache, cache_key
-from engine.collection import Candidate, Collection
+from engine.collection import Collection
 from engine.confidence import Calibration
 from engine.config import Settings
 from engine.datatypes import Decision, Document, Hit, Image, ImageSource, Query, SearchResult, Term, Vectors
@@ -23,9 +25,12 @@ from engine.errors import InvalidImage, InvalidQuery, SemblanceError
 from engine.generation.prompts import terms_of
 from engine.ingest import DocumentStatus, Writer
 from engine.library import Library
+from engine.listing import ListOptions, parsed
 from engine.metrics import StageTimer
+from engine.paging import START
+from engine.paging import read as read_cursor
 from engine.protocols import Encoder
-from engine.queries import QueryEncoder, identity
+from engine.queries import EncodedQuery, QueryEncoder, identity, recommendation
 from engine.results import pack, unpack
 from engine.retrieval import Retrieved, retrieve
 
@@ -131,17 +136,47 @@ class SearchEngine:
         data = source if isinstance(source, bytes) else read_bytes(source, self.settings.max_image_bytes)
         return decode(data, size=self.encoder.image_size, max_pixels=self.settings.max_pixels)
 
+    def encode(self, queries: Sequence[Query], name: str) -> list[EncodedQuery | SemblanceError]:
+        """Embed queries against a collection, as a search would; a bad one is an error in its place."""
+        return self._queries.encode(queries, self.collection(name))
+
     # Search
 
     def search(
-        self, name: str, text: str | None = None, *, image: ImageSource | None = None, k: int = 10, where: str | None = None
+        self,
+        name: str,
+        text: str | None = None,
+        *,
+        image: ImageSource | None = None,
+        k: int = 10,
+        where: str | None = None,
+        **options: Unpack[ListOptions],
     ) -> SearchResult:
-        """Find the `k` products of collection `name` nearest to words, a picture, or both; raises what is wrong with it."""
+        """Find the `k` products of collection `name` nearest to words, a picture, or both; raises what is wrong with it.
+
+        `options` are the other fields of `Query`: `facets=["brand"]`, `sort=["price:asc"]`, `group_by="model"`, `cursor="*"`...
+        """
         if text is None and image is None:
             raise InvalidQuery("nothing to look for: give words, an image, or both")
         terms = [] if text is None else [*terms_of(text)]
         terms += [] if image is None else [Term(self.open_image(image))]
-        answer = self.search_many(name, [Query(tuple(terms), k=k, where=where)])[0]
+        return self._ask(name, Query(tuple(terms), k=k, where=where, **parsed(options)))
+
+    def recommend(
+        self,
+        name: str,
+        like: Sequence[str],
+        unlike: Sequence[str] = (),
+        *,
+        k: int = 10,
+        where: str | None = None,
+        **options: Unpack[ListOptions],
+    ) -> SearchResult:
+        """Find the `k` products like some of the collection and unlike others, all given by id; none of them is among the hits."""
+        return self._ask(name, Query(recommendation(like, unlike), k=k, where=where, **parsed(options)))
+
+    def _ask(self, name: str, query: Query) -> SearchResult:
+        answer = self.search_many(name, [query])[0]
         if isinstance(answer, SemblanceError):
             raise answer
         return answer
@@ -153,36 +188,56 @@ class SearchEngine:
         version = collection.version
         with timer.stage("cache"):
             keys = [self._result_key(collection, version, query) for query in queries]
-            answers: dict[int, Answer] = self._cached_results(keys)
+            answers: dict[int, Answer] = self._cached_results(keys) | self._turned_pages(collection, queries)
         open_queries = [number for number in range(len(queries)) if number not in answers]
         with timer.stage("encode"):
             encoded = self._queries.encode([queries[number] for number in open_queries], collection)
         with timer.stage("search"):
             found = retrieve(collection, {n: (queries[n], e) for n, e in zip(open_queries, encoded, strict=True)})
         with timer.stage("hydrate"):
-            fresh = {number: self._conclude(collection, version, queries[number], result) for number, result in found.items()}
+            fresh = {number: self._conclude(collection, queries[number], result) for number, result in found.items()}
         self._cache.set_many({keys[n]: pack(answer) for n, answer in fresh.items() if isinstance(answer, SearchResult)})
         answers |= fresh
         return [_timed(answers[number], timer) for number in range(len(queries))]
 
     def _result_key(self, collection: Collection, version: int, query: Query) -> bytes:
+        shown = orjson.dumps((query.k, query.facets, query.explain, query.cursor))
+        return cache_key("result", version, shown, self._list_key(collection, query))
+
+    def _list_key(self, collection: Collection, query: Query) -> bytes:
+        """Tell lists of different documents or order apart, whatever is shown of them."""
         terms = [(*identity(term), repr(term.weight)) for term in query.terms]
         fields = [field for term in terms for field in (len(term), *term)]
         where = ("all",) if query.where is None else ("where", query.where)
-        return cache_key("result", self.encoder.fingerprint, collection.identity, version, query.k, query.target, *where, *fields)
+        order = orjson.dumps((query.target, query.sort, query.boosts, query.group_by, query.dedup))
+        return cache_key("list", self.encoder.fingerprint, collection.identity, order, *where, *fields)
 
     def _cached_results(self, keys: Sequence[bytes]) -> dict[int, Answer]:
         found = self._cache.get_many_with_tier(keys)
         return {number: unpack(data, tier) for number, (data, tier) in enumerate(found) if data is not None and tier != "miss"}
 
-    def _conclude(self, collection: Collection, version: int, query: Query, found: Retrieved | SemblanceError) -> Answer:
+    def _turned_pages(self, collection: Collection, queries: Sequence[Query]) -> dict[int, Answer]:
+        """Answer the queries that continue a list; nothing is searched for them."""
+        pages: dict[int, Answer] = {}
+        for number, query in enumerate(queries):
+            if query.cursor not in (None, START):
+                try:
+                    left = read_cursor(query.cursor or "", self._list_key(collection, query).hex())
+                    pages[number] = turned(collection, query, left)
+                except SemblanceError as error:
+                    pages[number] = error
+        return pages
+
+    def _conclude(self, collection: Collection, query: Query, found: Retrieved | SemblanceError) -> Answer:
         if isinstance(found, SemblanceError):
             return found
-        documents = collection.hydrate([candidate.key for candidate in found.candidates])
-        # A document deleted since the search began is left out.
-        hits = tuple(_hit(c, document) for c, document in zip(found.candidates, documents, strict=True) if document)
-        confidence, decision = self._judge(hits, query)
-        return SearchResult(hits, confidence, decision, found.total, {}, version, admitted=found.total)
+        hits, taken = hits_of(collection, found.entries, query.k)
+        hits = described(hits, found)
+        confidence, decision = assured(*self._judge(hits, query), found.lift)
+        result = SearchResult(
+            hits, confidence, decision, found.total, {}, found.version, admitted=found.admitted, facets=found.facets
+        )
+        return replace(result, cursor=frozen(self._list_key(collection, query).hex(), query, found, result, taken))
 
     def _judge(self, hits: Sequence[Hit], query: Query) -> tuple[float | None, Decision]:
         if not hits:
@@ -193,12 +248,6 @@ class SearchEngine:
         curve = self._calibration.titled if titled else self._calibration.untitled
         confidence = curve.probability(np.array([hit.score for hit in hits], np.float32))
         return confidence, curve.decide(confidence, filtered=query.where is not None)
-
-
-def _hit(candidate: Candidate, document: Document) -> Hit:
-    views = {name: value for name, value in (("image", candidate.image), ("title", candidate.title)) if value is not None}
-    image = document.images[0] if document.images else None
-    return Hit(document.id, candidate.score, document.title, image, document.attributes, views)  # type: ignore[arg-type]
 
 
 def _timed(answer: Answer, timer: StageTimer) -> Answer:
