@@ -23,7 +23,7 @@ from api.middleware import Rim
 from api.openapi import DESCRIPTION, TAGS, DocumentedAPI
 from api.origins import Origins
 from api.rates import Buckets, Limit, LocalBuckets, RateLimit, RedisBuckets
-from api.routes import collections, documents, embeddings, operations, pages, search
+from api.routes import collections, documents, embeddings, jobs, operations, pages, search
 from api.services import Services
 from engine import open_engine
 from engine.config import Settings
@@ -50,7 +50,7 @@ def create_app(settings: Settings, engine: SearchEngine | None = None) -> FastAP
         redirect_slashes=False,
         telemetry={"auto_configure": False},
     )
-    for module in (search, documents, collections, embeddings, operations):
+    for module in (search, documents, collections, embeddings, jobs, operations):
         app.include_router(module.router)
     app.include_router(pages.page_router(settings.fetch_hosts))
     app.mount("/static", pages.Assets(directory=pages.STATIC), name="static")

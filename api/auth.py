@@ -29,6 +29,7 @@ KEY = "semblance.key"
 
 _PUBLIC = frozenset({"/", "/docs", "/favicon.ico", "/openapi.json", "/healthz", "/readyz"})
 _COLLECTION = re.compile(r"/v1/collections/([^/]+)(/.*)?", re.DOTALL)
+_JOB = re.compile(r"/v1/jobs(/.*)?", re.DOTALL)
 _READ_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 _READ_POSTS = re.compile(r"/v1/embeddings|/v1/collections/[^/]+/search(/[a-z]+)?")
 _ANY_COLLECTION = frozenset({"/v1/collections", "/v1/embeddings", "/v1/models"})
@@ -49,6 +50,8 @@ def need_of(method: str, path: str) -> Need | None:
     """Say what a request to a decoded path needs; None when it is open to everybody."""
     if path in _PUBLIC or path.startswith("/static/"):
         return None
+    if _JOB.fullmatch(path):
+        return Need("read", None, True)  # which jobs a key reaches, and may cancel, is decided where they are read
     found = _COLLECTION.fullmatch(path)
     collection, rest = (found[1], found[2] or "") if found else (None, "")
     if method in _READ_METHODS or (method == "POST" and _READ_POSTS.fullmatch(path)):

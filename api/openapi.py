@@ -24,6 +24,7 @@ TAGS = [
     {"name": "documents", "description": "Add, change and show products."},
     {"name": "collections", "description": "Make, list and remove collections of products."},
     {"name": "embeddings", "description": "Embed texts and pictures, as the OpenAI API does."},
+    {"name": "jobs", "description": "Work that goes on after its request was answered: imports and drawings."},
     {"name": "operations", "description": "Whether the server lives, is ready, and what it embeds with."},
 ]
 
@@ -31,7 +32,7 @@ _DETAILS: Mapping[int, str] = {
     400: "The form cannot be read.",
     401: "The server asks for a key, and the request brings none that it knows.",
     403: "The key may not do this, or a page of another site asked for it.",
-    404: "No such collection or document.",
+    404: "No such collection, document or job.",
     408: "The body did not arrive in time.",
     409: "The collection was built by another encoder, or exists in another state.",
     413: "The body is larger than the server accepts.",

@@ -1,5 +1,6 @@
 """What the routes share: one engine, the batcher in front of it, the threads beside it, the order of writes."""
 
+import asyncio
 from dataclasses import dataclass
 from typing import Annotated, Self
 
@@ -7,7 +8,8 @@ from fastapi import Depends, Request
 
 from api.batching import MicroBatcher
 from api.fetching import Fetching
-from api.workers import Workers, WriteOrder
+from api.jobs import Jobs
+from api.workers import Followers, Workers, WriteOrder
 from engine.config import Settings
 from engine.search import SearchEngine
 
@@ -25,6 +27,8 @@ class Services:
     workers: Workers
     writes: WriteOrder
     fetching: Fetching
+    jobs: Jobs
+    followers: Followers
 
     @classmethod
     def over(cls, engine: SearchEngine, settings: Settings) -> Self:
@@ -33,11 +37,14 @@ class Services:
         batcher = MicroBatcher(engine.search_many, max_batch=settings.max_batch, **limits)  # type: ignore[arg-type]
         workers = Workers(threads=THREADS, **limits)  # type: ignore[arg-type]
         writes = WriteOrder(max_waiting=MAX_WRITERS, deadline_s=settings.deadline_s)
-        return cls(engine, settings, batcher, workers, writes, Fetching(settings))
+        jobs = Jobs(settings.data)
+        return cls(engine, settings, batcher, workers, writes, Fetching(settings), jobs, Followers())
 
     async def close(self) -> None:
         """Answer what is under way, then stop the threads; the engine stays open."""
+        self.followers.leave()
         await self.batcher.close(self.settings.deadline_s)
+        await asyncio.to_thread(self.jobs.close)
         self.workers.close()
         await self.fetching.close()
 

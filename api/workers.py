@@ -5,9 +5,9 @@ A bounded pool of threads keeps the event loop free; no queue here grows without
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, contextmanager
 from typing import TypeVar
 from weakref import WeakValueDictionary
 
@@ -84,3 +84,24 @@ class WriteOrder:
             yield
         finally:
             lock.release()
+
+
+class Followers:
+    """Counts the answers that go on for as long as a client listens, and lets them end when the server stops."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.leaving = False
+
+    @contextmanager
+    def one_more(self) -> Iterator[None]:
+        """Count one answer while it goes on."""
+        self.count += 1
+        try:
+            yield
+        finally:
+            self.count -= 1
+
+    def leave(self) -> None:
+        """Ask all to end."""
+        self.leaving = True

@@ -74,6 +74,11 @@ class Settings(BaseSettings):
     max_batch: int = Field(64, ge=1, le=4096, description="Most queries encoded in one call.")
     max_queue: int = Field(512, ge=1, description="Most searches waiting; beyond it a request is answered 503 with `Retry-After`.")
     deadline_s: float = Field(30.0, gt=0, description="Longest time a request may take, in seconds.")
+    import_queue: int = Field(64, ge=1, description="Most imports waiting; beyond it a request is answered 503.")
+    import_root: Path | None = Field(
+        None, description="Folder whose catalogues an import may name by their path on the server; without it they are uploaded."
+    )
+    max_import_mb: float = Field(1_000.0, gt=0, description="Largest catalogue uploaded, in MB.")
     generator: str = Field(
         "bundle:default",
         description="What draws: `bundle:default`, a decoder's folder, `diffusers:FOLDER_OR_ORG/MODEL` (extra `models`), `none`.",
@@ -125,6 +130,11 @@ class Settings(BaseSettings):
     def max_image_bytes(self) -> int:
         """The limit of a picture file in bytes."""
         return int(self.max_image_mb * 1_000_000)
+
+    @cached_property
+    def max_import_bytes(self) -> int:
+        """The limit of an uploaded catalogue in bytes."""
+        return int(self.max_import_mb * 1_000_000)
 
     @cached_property
     def max_body_bytes(self) -> int:
