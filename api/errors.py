@@ -35,6 +35,8 @@ STATUSES: Mapping[type[errors.SemblanceError], int] = {
     errors.InvalidQuery: 422,
     errors.InvalidFilter: 422,
     errors.InvalidImage: 422,
+    errors.GenerationRefused: 422,
+    errors.InvalidAudio: 422,
     errors.InvalidCatalogue: 422,
     errors.NotFound: 404,
     errors.CollectionNotFound: 404,
@@ -43,6 +45,7 @@ STATUSES: Mapping[type[errors.SemblanceError], int] = {
     errors.CollectionExists: 409,
     errors.EncoderMismatch: 409,
     errors.KeyCollision: 409,
+    errors.GenerationCancelled: 409,
     errors.FetchError: 422,
     errors.StorageError: 500,
     errors.CollectionBusy: 503,
@@ -112,7 +115,7 @@ async def _on_engine_error(request: Request, error: Exception) -> Response:
             exc_info=error if status == 500 else None,
         )
         return problem(request.scope, status, kind=kind if status != 500 else None)
-    members = {name: getattr(error, name) for name in ("column", "reason") if hasattr(error, name)}
+    members = {name: getattr(error, name) for name in ("column", "reason", "rule") if hasattr(error, name)}
     return problem(request.scope, status, _printable(str(error)), kind=kind, **members)
 
 
