@@ -24,6 +24,7 @@ from engine.index.ann import require_faiss
 from engine.index.gather import gather
 from engine.index.live import LiveIndex
 from engine.index.planner import Candidate, find
+from engine.index.snapshot import Snapshot
 
 __all__ = ["Candidate", "Collection"]
 
@@ -138,6 +139,10 @@ class Collection:
         return self._store.embeddings_of(id)
 
     # Search
+
+    def snapshot(self) -> Snapshot:
+        """Give the state as it is now, commits of other processes included; it does not change any more."""
+        return self._index.current()
 
     def count(self, where: str | None) -> int:
         """Count the documents a filter admits, exactly; raises `InvalidFilter`."""

@@ -5,7 +5,9 @@ Here belong the frozen values that say so and check themselves. What they do to 
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any, Literal, TypedDict
 
 from engine.errors import InvalidQuery
 
@@ -120,3 +122,25 @@ class FacetResult:
     missing: int = 0
     low: float | None = None
     high: float | None = None
+
+
+class ListOptions(TypedDict, total=False):
+    """The options of a search beside what is looked for, as `engine.datatypes.Query` has them; texts are read."""
+
+    target: Literal["any", "image", "title"]
+    facets: Sequence[Facet | str]
+    sort: Sequence[Sort | str]
+    boosts: Sequence[Boost | str]
+    group_by: str | None
+    dedup: bool
+    cursor: str | None
+    explain: bool
+
+
+def parsed(options: ListOptions) -> dict[str, Any]:
+    """Make the fields of a query of options, reading those given as text."""
+    fields: dict[str, Any] = dict(options)
+    for name, read in (("facets", Facet), ("sort", Sort.parse), ("boosts", Boost.parse)):
+        if name in fields:
+            fields[name] = tuple(read(item) if isinstance(item, str) else item for item in fields[name])
+    return fields

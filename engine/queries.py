@@ -28,11 +28,19 @@ _Encoded: TypeAlias = tuple[Iterator[Vector], Iterator[Vector]]
 
 @dataclass(frozen=True, slots=True)
 class EncodedQuery:
-    """A query as the index sees it; `exclude` are the ids it was made from, which are not among its own answers."""
+    """A query as the index sees it; `exclude` are the ids it was made from, which are not among its own answers.
+
+    `weights` are the shares of (image, title) as long as nothing is known of its words. `texts` are what it wants in words, with
+    the share `worded` of its weight; the terms' kinds and weights are there to weigh it anew.
+    """
 
     vector: Vector
     weights: tuple[float, float]
     exclude: frozenset[str]
+    texts: tuple[str, ...] = ()
+    worded: float = 0.0
+    kinds: tuple[Kind, ...] = ()
+    term_weights: tuple[float, ...] = ()
 
 
 def normalise(text: str) -> str:
@@ -151,4 +159,7 @@ def _combine(query: Query, parts: Sequence[tuple[Vector, Kind] | SemblanceError]
         return InvalidQuery("the terms cancel each other out: change a weight")
     exclude = frozenset(term.content.id for term in query.terms if isinstance(term.content, DocumentRef))
     kinds = [kind for _, kind in good]
-    return EncodedQuery(vector / norm, view_weights(kinds, weights, query.target), exclude)
+    wanted = [(term.content, term.weight) for term in query.terms if isinstance(term.content, str) and term.weight > 0]
+    worded = sum(weight for _, weight in wanted) / sum(map(abs, weights))
+    texts, shares = tuple(text for text, _ in wanted), view_weights(kinds, weights, query.target)
+    return EncodedQuery(vector / norm, shares, exclude, texts, worded, tuple(kinds), tuple(weights))

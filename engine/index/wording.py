@@ -6,6 +6,7 @@ pictures and titles is decided in `engine.ranking`.
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Protocol
 
 import numpy as np
@@ -16,11 +17,14 @@ from engine.index.attributes import numbers_of
 from engine.index.lexical import Lexical
 from engine.index.words import asked, digest, letters_and_digits, whole
 
+SAMPLE = 256  # documents that stand for the whole collection
 EXACT = 0.98  # the lift of the document whose id was typed
 
 
 class Part(Protocol):
     """A segment or a delta, as far as words go."""
+
+    keys: np.ndarray
 
     @property
     def lexical(self) -> Lexical:
@@ -44,8 +48,10 @@ class Wording:
     held: dict[int, tuple[np.ndarray, np.ndarray]] = field(default_factory=dict, compare=False, repr=False)
 
     def scores(self, part: Part) -> tuple[np.ndarray, Float32[np.ndarray, " d"]]:
-        """Score the documents of a part that have any of the words: their numbers, ascending, and the share of the query's
-        information they hold, at most 1. Documents that are no longer alive may be among them.
+        """Score the documents of a part that have any of the words.
+
+        Gives their numbers, ascending, and the share of the query's information they hold, at most 1. Documents that are no
+        longer alive may be among them.
         """
         found = self.held.get(id(part))
         if found is None:
@@ -81,6 +87,26 @@ class Statistics:
         lengths = (part.lexical.lengths for part in parts)
         kept = (found if alive is None else found[alive] for found, alive in zip(lengths, self._alive, strict=True))
         self.average = sum(int(found.sum(dtype=np.int64)) for found in kept) / max(self.documents, 1)
+
+    def coverage(self, wording: Wording) -> float:
+        """Tell the largest share of a query's information that one living document holds."""
+        best = [0.0]
+        for part, alive in zip(self._parts, self._alive, strict=True):
+            numbers, scores = wording.scores(part)
+            best.append(float((scores if alive is None else scores[alive[numbers]]).max(initial=0.0)))
+        return max(best)
+
+    @cached_property
+    def sample(self) -> tuple[tuple[Part, np.ndarray], ...]:
+        """Draw a few living documents, part by part: those of the smallest keys, which are digests of the ids."""
+        picked = []
+        for number, (part, alive) in enumerate(zip(self._parts, self._alive, strict=True)):
+            documents = np.arange(len(part))[:SAMPLE] if alive is None else np.flatnonzero(alive)[:SAMPLE]
+            picked += [(int(part.keys[document]), number, int(document)) for document in documents]
+        drawn: dict[int, list[int]] = {}
+        for _, number, document in sorted(picked)[:SAMPLE]:
+            drawn.setdefault(number, []).append(document)
+        return tuple((self._parts[number], np.array(documents)) for number, documents in drawn.items())
 
     def frequency(self, word: int) -> int:
         """Count the living documents that have a word."""
