@@ -47,7 +47,7 @@ CODES: Mapping[str, str] = {
     "attribute_left_out": "Remark: a column holds values that nothing can filter by; it was left out.",
 }
 HEADER = ("row", "id", "reason", "code")
-_FORMULA = ("=", "+", "-", "@", "'", "\t", "\r", "\n", "＝", "＋", "－", "＠")
+_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
 
 
 @dataclass(slots=True)
@@ -147,7 +147,12 @@ def safe_cell(text: str) -> str:
     """Make a cell that no spreadsheet runs: one line, an apostrophe before anything like a formula."""
     line = " ".join("".join(c if c.isprintable() else " " for c in text).split(" ")) if not text.isprintable() else text
     line = line.encode("utf-8", "replace").decode()
-    return f"'{line}" if line.lstrip().startswith(_FORMULA) else line
+    return f"'{line}" if _like_a_formula(line) else line
+
+
+def _like_a_formula(line: str) -> bool:
+    """Say whether a spreadsheet may run a cell; one that only looks guarded counts too, so that guards can be told from text."""
+    return line.lstrip().lstrip("'").lstrip().startswith(_FORMULA)
 
 
 class Retry:
@@ -170,7 +175,7 @@ class Retry:
 
     def _take(self, line: Mapping[str, str]) -> None:
         if line["id"]:
-            self._ids.add(line["id"].removeprefix("'"))
+            self._ids.add(line["id"][1:] if line["id"].startswith("'") and _like_a_formula(line["id"]) else line["id"])
         elif line["row"].isdigit():
             self._rows.add(int(line["row"]))
 

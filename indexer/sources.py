@@ -163,7 +163,7 @@ class JsonLinesSource:
             line.data.decode(self._encoding)
         except UnicodeDecodeError as bad:
             return undecodable(line.data[bad.start], self._encoding), "encoding"
-        return f"the line is not valid JSON ({error})", "json"
+        return f"the line is not valid JSON ({error.msg}, column {error.colno})", "json"
 
 
 class _Planned(Protocol):

@@ -46,6 +46,28 @@ def test_no_cell_begins_like_a_formula(text):
     assert "\r" not in cell
 
 
+@pytest.mark.parametrize(
+    ("text", "cell"),
+    [
+        ("'price' is no number", "'price' is no number"),
+        ("'", "'"),
+        ("=1+1", "'=1+1"),
+        ("-5", "'-5"),
+        ("'=1", "''=1"),
+        ("' =1", "'' =1"),
+        (" @x", "' @x"),
+    ],
+)
+def test_only_what_can_be_a_formula_is_guarded_and_every_id_comes_back(tmp_path, text, cell):
+    assert safe_cell(text) == cell
+    with JobLog(tmp_path) as log:
+        log.add(RowError(7, text, "x", "json"))
+    retry = Retry(tmp_path)
+    assert retry.wants(1, text)
+    assert not retry.wants(1, f"'{text}")
+    assert not retry.wants(1, text.removeprefix("'") + "?")
+
+
 @given(st.lists(st.tuples(st.integers(1, 10**7), st.none() | TEXT, TEXT), max_size=10))
 def test_errors_csv_is_one_line_a_row_and_leads_back_to_the_rows(tmp_path_factory, entries):
     folder = tmp_path_factory.mktemp("job")

@@ -95,6 +95,15 @@ def test_typed_formats(tmp_path, kind):
     assert [row.row for row in rows] == ([1, 3, 5] if kind.startswith("jsonl") else [1, 2, 3])
 
 
+def test_a_broken_line_is_told_by_its_row_and_column(tmp_path):
+    path = tmp_path / "feed.jsonl"
+    path.write_text('{"id": "a", "title": "x"}\n{"id": "b",, }\n')
+    broken = rows_of(path)[1]
+    assert (broken.row, broken.code) == (2, "json")
+    assert "column 12" in broken.reason
+    assert "line 1" not in broken.reason
+
+
 def test_parquet_types(tmp_path):
     table = pa.table(
         {

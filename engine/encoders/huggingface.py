@@ -5,12 +5,14 @@ Here belongs what transformers' own loading, processors and outputs need. Runnin
 
 import json
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from engine.datatypes import Image
+from engine.encoders.hub import offline_unless_reachable
 from engine.encoders.torch import Backbone, Inputs, digest_of
 from engine.errors import MissingExtra, ModelError
 
@@ -51,10 +53,11 @@ def _load(name: str, *, local: bool) -> tuple[Any, Any]:
     if local:
         transformers.utils.logging.disable_progress_bar()  # a bar over a download tells something, one over a file does not
     try:
-        model, report = transformers.AutoModel.from_pretrained(
-            name, use_safetensors=True, dtype=torch.float32, output_loading_info=True, **where
-        )
-        processor = transformers.AutoProcessor.from_pretrained(name, **where)
+        with nullcontext() if local else offline_unless_reachable():
+            model, report = transformers.AutoModel.from_pretrained(
+                name, use_safetensors=True, dtype=torch.float32, output_loading_info=True, **where
+            )
+            processor = transformers.AutoProcessor.from_pretrained(name, **where)
     except Exception as error:  # transformers raises whatever json, safetensors, torch or the hub raised
         remedy = "save it again" if local else "check the name and the connection, or fetch it elsewhere and name its folder"
         raise ModelError(f"transformers cannot load hf:{name} ({error}): {remedy}") from error

@@ -5,6 +5,7 @@ Here belongs what open_clip's own loading, tokenizers and preprocessing settings
 
 import json
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from typing import Any
 import torch
 
 from engine.datatypes import Image
+from engine.encoders.hub import offline_unless_reachable
 from engine.encoders.torch import Backbone, Inputs, digest_of, pixels_of
 from engine.errors import MissingExtra, ModelError
 
@@ -39,8 +41,9 @@ def open_clip_backbone(name: str) -> Backbone:
     """
     checkpoint = _resolve(name)
     try:
-        model = open_clip.create_model(checkpoint.model, checkpoint.pretrained, require_pretrained=True)
-        tokenizer = open_clip.get_tokenizer(checkpoint.model)
+        with offline_unless_reachable() if name.startswith(_HUB) else nullcontext():
+            model = open_clip.create_model(checkpoint.model, checkpoint.pretrained, require_pretrained=True)
+            tokenizer = open_clip.get_tokenizer(checkpoint.model)
     except Exception as error:  # open_clip raises whatever torch, json or the hub raised
         raise ModelError(f"open_clip cannot load {name!r} ({error}): check the name, or name a local folder") from error
     return _backbone(f"open_clip:{name}", model, tokenizer)
@@ -70,7 +73,8 @@ def _resolve(name: str) -> _Checkpoint:
 
 def _downloaded(settings: dict[str, Any], name: str) -> str:
     try:
-        return str(open_clip.download_pretrained(settings))
+        with offline_unless_reachable():
+            return str(open_clip.download_pretrained(settings))
     except Exception as error:  # whatever the hub's client or the network raised
         raise ModelError(
             f"the weights of {name!r} cannot be fetched ({error}): fetch them where there is a connection and name the folder"
