@@ -55,7 +55,7 @@ def test_answers_are_the_same_before_and_after(collection: Collection, path: Pat
     before = answer(collection), collection.count("n < 30")
     collection.compact()
     assert (answer(collection), collection.count("n < 30")) == before
-    assert collection._index.current().segment is not None
+    assert collection._index.current().published is not None
     reopened = Collection.open(path, settings=SETTINGS)
     assert (answer(reopened), reopened.count("n < 30")) == before
     reopened.close()
@@ -114,7 +114,7 @@ def test_a_reader_takes_up_what_another_published(collection: Collection, path: 
     collection.upsert([encoded("new", QUERY)])
     assert answer(reader)[0] == "new"
     settled(reader)
-    assert reader._index.current().segment is not None
+    assert reader._index.current().published is not None
     assert answer(reader)[0] == "new"
     reader.close()
 
@@ -314,11 +314,11 @@ def test_searches_go_on_during_a_compaction(collection: Collection, monkeypatch:
     begun, go_on = threading.Event(), threading.Event()
     write_segment = compaction.write_segment
 
-    def slow(folder: Path, connection: object, *, threads: int) -> int:
-        version = write_segment(folder, connection, threads=threads)
+    def slow(*arguments: object, **options: object) -> int:
+        taken = write_segment(*arguments, **options)  # type: ignore[arg-type]
         begun.set()
         assert go_on.wait(10)
-        return version
+        return taken
 
     monkeypatch.setattr(compaction, "write_segment", slow)
     thread = threading.Thread(target=collection.compact)

@@ -26,11 +26,15 @@ def store(tmp_path: Path) -> Iterator[DocumentStore]:
     opened.close()
 
 
+def published_from(folder: Path, store: DocumentStore) -> Segment:
+    found = Segments(folder, store.database, threads=1).publish()
+    assert found is not None
+    return found.segments[-1]
+
+
 @pytest.fixture
 def published(tmp_path: Path, store: DocumentStore) -> Segment:
-    opened = Segments(tmp_path, store.database, threads=1).publish()
-    assert opened is not None
-    return opened
+    return published_from(tmp_path, store)
 
 
 def digest_in_force(folder: Path) -> str:
@@ -58,8 +62,7 @@ def test_its_rows_are_the_stored_vectors(published: Segment, store: DocumentStor
 def test_a_document_s_best_picture_counts(tmp_path: Path):
     store = DocumentStore.create(tmp_path / "s.sqlite", busy_timeout_ms=1000)
     store.upsert([encoded("a", [axis(0), axis(1)]), encoded("b"), encoded("c", [axis(2)])])
-    opened = Segments(tmp_path, store.database, threads=1).publish()
-    assert opened is not None
+    opened = published_from(tmp_path, store)
     place = {id: int(np.searchsorted(opened.keys, key_of(id))) for id in "abc"}
     for scores in (opened.rows("image").scan(axis(1)[None], None)[0], opened.rows("image").rescore(axis(1), np.arange(3))):
         assert scores[place["a"]] == 1
@@ -72,8 +75,7 @@ def test_equal_vectors_score_equally_wherever_they_lie(tmp_path: Path):
     store = DocumentStore.create(tmp_path / "s.sqlite", busy_timeout_ms=1000)
     vector, query = unit(2)
     store.upsert([encoded(f"p{n}", [vector]) for n in range(1001)])
-    opened = Segments(tmp_path, store.database, threads=1).publish()
-    assert opened is not None
+    opened = published_from(tmp_path, store)
     assert len(set(opened.rows("image").rescore(query, np.arange(1001)).tolist())) == 1
     assert len(set(opened.rows("image").rescore(query, np.arange(7)).tolist())) == 1
     store.close()
@@ -133,8 +135,8 @@ def test_large_files_are_digested_after_opening(tmp_path: Path, published: Segme
 
 
 def test_an_unknown_format_is_rebuilt_not_guessed(tmp_path: Path, published: Segment, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(segment, "FORMAT", 3)
-    with pytest.raises(SegmentDamaged, match="format 2, this version reads 3"):
+    monkeypatch.setattr(segment, "FORMAT", 4)
+    with pytest.raises(SegmentDamaged, match="format 3, this version reads 4"):
         Segment.open(published.folder, digest_in_force(tmp_path), threads=1)
 
 

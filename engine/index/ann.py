@@ -6,9 +6,11 @@ AssertionError.
 """
 
 import math
+import mmap
+from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 from jaxtyping import Float32, Int64
@@ -16,9 +18,13 @@ from jaxtyping import Float32, Int64
 from engine.datatypes import DIMENSIONS, Vectors
 from engine.errors import InvalidQuery, MissingExtra
 
+Kind: TypeAlias = Literal["flat", "ivf-sq8", "ivf-pq"]
+KINDS: tuple[Kind, ...] = ("flat", "ivf-sq8", "ivf-pq")
 FLAT_ROWS = 50_000  # a flat scan of so many rows takes 2 ms and is exact; above, IVF answers in a tenth of that
 BLOCK = 65_536
-TRAINING_ROWS_PER_LIST = 48
+TRAINING_ROWS_PER_LIST = 32
+TRAINING_ROWS_OF_CODES = 65_536
+CODE_PARTS = 128  # of 4 bits: 64 bytes a vector
 PROBES = 32
 
 
@@ -51,12 +57,15 @@ class AnnIndex:
         self._lists = int(index.nlist) if hasattr(index, "nlist") else 0
 
     @classmethod
-    def build(cls, vectors: np.ndarray, *, threads: int) -> "AnnIndex":
-        """Index fp16 rows: a flat scan of fp16 codes for few rows, inverted lists of 8-bit codes for many."""
+    def build(cls, vectors: np.ndarray, *, kind: Kind = "ivf-sq8", threads: int) -> "AnnIndex":
+        """Index fp16 rows; few rows are always scanned flat, exactly, whatever `kind` says of many.
+
+        `flat` keeps fp16 codes, `ivf-sq8` inverted lists of 8-bit codes, `ivf-pq` inverted lists of 4-bit product codes that are
+        scanned in registers. Mapped rows are read a block at a time and not kept.
+        """
         faiss = require_faiss()
-        index = _empty_flat(faiss) if len(vectors) <= FLAT_ROWS else _trained_lists(faiss, vectors, threads)
-        for start in range(0, len(vectors), BLOCK):
-            block = to_float32(vectors[start : start + BLOCK])
+        index = _empty_flat(faiss) if kind == "flat" or len(vectors) <= FLAT_ROWS else _trained_lists(faiss, vectors, kind, threads)
+        for block in _blocks(vectors):
             faiss.omp_set_num_threads(threads)
             index.add(block)
         return cls(index, threads=threads)
@@ -120,21 +129,51 @@ def _empty_flat(faiss: ModuleType) -> Any:  # noqa: ANN401
     return index
 
 
-def _trained_lists(faiss: ModuleType, vectors: np.ndarray, threads: int) -> Any:  # noqa: ANN401
+def _trained_lists(faiss: ModuleType, vectors: np.ndarray, kind: Kind, threads: int) -> Any:  # noqa: ANN401
     lists = min(2 ** round(math.log2(4 * math.sqrt(len(vectors)))), len(vectors))
     coarse = faiss.IndexFlatIP(DIMENSIONS)
-    index = faiss.IndexIVFScalarQuantizer(coarse, DIMENSIONS, lists, faiss.ScalarQuantizer.QT_8bit, faiss.METRIC_INNER_PRODUCT)
+    sample = _sample(vectors, min(len(vectors), TRAINING_ROWS_PER_LIST * lists))
+    faiss.omp_set_num_threads(threads)
+    index = _empty_codes(faiss, coarse, lists) if kind == "ivf-pq" else _empty_bytes(faiss, coarse, lists)
     index.own_fields = True
     coarse.this.disown()
-    index.cp.niter = 10
+    index.cp.niter, index.cp.min_points_per_centroid = 10, 16  # FAISS warns below 39; recall is the same with 32
     index.cp.spherical = True
     index.cp.seed = 1234
-    count = min(len(vectors), TRAINING_ROWS_PER_LIST * lists)
-    sample = np.linspace(0, len(vectors) - 1, count).astype(np.int64)  # keys are hashes, so even steps are a random sample
-    widened = to_float32(vectors[sample])
-    faiss.omp_set_num_threads(threads)
-    index.train(widened)
+    index.train_q1(len(sample), faiss.swig_ptr(sample), False, faiss.METRIC_INNER_PRODUCT)
+    index.train(sample[:: max(1, len(sample) // TRAINING_ROWS_OF_CODES)])  # the lists are trained, so only the codes learn
     return index
+
+
+def _empty_bytes(faiss: ModuleType, coarse: Any, lists: int) -> Any:  # noqa: ANN401
+    metric, eight_bits = faiss.METRIC_INNER_PRODUCT, faiss.ScalarQuantizer.QT_8bit
+    return faiss.IndexIVFScalarQuantizer(coarse, DIMENSIONS, lists, eight_bits, metric)
+
+
+def _empty_codes(faiss: ModuleType, coarse: Any, lists: int) -> Any:  # noqa: ANN401
+    index = faiss.IndexIVFPQFastScan(coarse, DIMENSIONS, lists, CODE_PARTS, 4, faiss.METRIC_INNER_PRODUCT)
+    index.by_residual = False  # one table a query instead of one a list
+    index.pq.cp.niter = 8
+    return index
+
+
+def _blocks(vectors: np.ndarray) -> Iterator[np.ndarray]:
+    """Widen rows block by block, and let go of the pages of a mapped file that were read."""
+    for start in range(0, len(vectors), BLOCK):
+        yield to_float32(vectors[start : start + BLOCK])
+        if isinstance(vectors.base, mmap.mmap):
+            vectors.base.madvise(mmap.MADV_DONTNEED)
+
+
+def _sample(vectors: np.ndarray, count: int) -> np.ndarray:
+    # Keys are hashes, so even steps are a random sample.
+    wanted = np.linspace(0, len(vectors) - 1, count).astype(np.int64)
+    sample, place = np.empty((count, DIMENSIONS), np.float32), 0
+    for number, block in enumerate(_blocks(vectors)):
+        rows = wanted[(wanted >= number * BLOCK) & (wanted < number * BLOCK + len(block))] - number * BLOCK
+        sample[place : place + len(rows)] = block[rows]
+        place += len(rows)
+    return sample
 
 
 _codec: Any = None

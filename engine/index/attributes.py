@@ -12,7 +12,7 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, TypeAlias
+from typing import Any, BinaryIO, Literal, TypeAlias
 
 import numpy as np
 import orjson
@@ -22,8 +22,9 @@ from engine.datatypes import Attributes, AttributeValue
 
 Kind: TypeAlias = Literal["text", "item", "int", "float", "bool"]
 Scalar: TypeAlias = str | int | float | bool
+Place: TypeAlias = tuple[int, int, str]  # where an array lies in a file: start, length, type
 KINDS: tuple[Kind, ...] = ("text", "item", "int", "float", "bool")
-_NUMBER_TYPES: Mapping[str, str] = {"int": "<i8", "float": "<f8", "bool": "|b1"}
+NUMBER_TYPES: Mapping[str, str] = {"int": "<i8", "float": "<f8", "bool": "|b1"}
 _SEPARATOR = b"\0"  # no document's text contains it, so a match never spans two values
 
 
@@ -115,9 +116,13 @@ class Columns:
         """Look a column up; empty when no document has the attribute."""
         return self._columns.get(name, {})
 
-    def save(self, folder: Path) -> list[str]:
-        """Write `attributes.json` (what lies where) and `attributes.bin`; returns the file names."""
-        places: dict[str, dict[str, list[list[int | str]]]] = {}
+    def names(self) -> list[str]:
+        """List the attributes that any document has."""
+        return list(self._columns)
+
+    def save(self, folder: Path) -> None:
+        """Write `attributes.json` (what lies where) and `attributes.bin`."""
+        places: dict[str, dict[str, list[Place]]] = {}
         with (folder / "attributes.bin").open("wb") as file:
             for name, column in self._columns.items():
                 places[name] = {}
@@ -126,14 +131,8 @@ class Columns:
                         [postings.values.data, postings.values.starts] if isinstance(postings.values, Texts) else [postings.values]
                     )
                     arrays = [postings.offsets, postings.documents, *values]
-                    places[name][kind] = []
-                    for values_array in arrays:
-                        file.write(bytes(-file.tell() % 8))
-                        places[name][kind].append([file.tell(), len(values_array), values_array.dtype.str])
-                        file.write(np.ascontiguousarray(values_array).tobytes())
-            file.write(bytes(8))  # an empty file cannot be mapped
-        (folder / "attributes.json").write_bytes(orjson.dumps({"total": self._total, "columns": places}))
-        return ["attributes.json", "attributes.bin"]
+                    places[name][kind] = [write_array(file, array) for array in arrays]
+        write_places(folder, self._total, places)
 
     @classmethod
     def open(cls, folder: Path) -> "Columns":
@@ -151,7 +150,10 @@ class ColumnsBuilder:
 
     def __init__(self) -> None:
         self._found: dict[str, dict[Kind, dict[Scalar, array[int]]]] = {}
-        self._total = 0
+        self._total, self.noted = 0, 0
+
+    def __len__(self) -> int:
+        return self._total
 
     def add(self, id: str, title: str, attributes: Attributes) -> None:
         """Note the next document; `id` and `title` are columns too and win over attributes of those names."""
@@ -172,6 +174,7 @@ class ColumnsBuilder:
     def _note(self, name: str, value: AttributeValue) -> None:
         if value == ():
             return
+        self.noted += len(value) if isinstance(value, tuple) else 1
         kinds = self._found.setdefault(name, {})
         if isinstance(value, tuple):
             items = kinds.setdefault("item", {})
@@ -179,6 +182,21 @@ class ColumnsBuilder:
                 items.setdefault(item, array("I")).append(self._total)
         else:
             kinds.setdefault(kind_of(value), {}).setdefault(value, array("I")).append(self._total)
+
+
+def write_array(file: BinaryIO, values: np.ndarray) -> Place:
+    """Append an array, aligned, and tell where it lies."""
+    file.write(bytes(-file.tell() % 8))
+    place = (file.tell(), len(values), values.dtype.str)
+    file.write(np.ascontiguousarray(values).data)
+    return place
+
+
+def write_places(folder: Path, total: int, places: Mapping[str, Mapping[str, Sequence[Place]]]) -> None:
+    """Write down what lies where in `attributes.bin`, once everything is in it."""
+    with (folder / "attributes.bin").open("ab") as file:
+        file.write(bytes(8))  # an empty file cannot be mapped
+    (folder / "attributes.json").write_bytes(orjson.dumps({"total": total, "columns": places}))
 
 
 def kind_of(value: Scalar) -> Kind:
@@ -206,7 +224,7 @@ def _pack(kind: Kind, found: Mapping[Scalar, "array[int]"]) -> Postings:
     ordered = sorted(found)
     offsets = np.cumsum([0, *(len(found[value]) for value in ordered)], dtype=np.int64)
     documents = np.frombuffer(b"".join(found[value].tobytes() for value in ordered), np.uint32)
-    number_type = _NUMBER_TYPES.get(kind)
+    number_type = NUMBER_TYPES.get(kind)
     values = np.asarray(ordered, number_type) if number_type else Texts.pack(map(str, ordered))
     return Postings(values, offsets, documents)
 

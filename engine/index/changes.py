@@ -4,9 +4,13 @@ Nothing here writes to it except `trim` and `sweep`, the housekeeping that compa
 """
 
 import sqlite3
-from collections.abc import Iterator, Mapping
+from array import array
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
+
+import numpy as np
+from jaxtyping import Int64
 
 from engine.database import Database, chunks, rows_in
 from engine.datatypes import Attributes
@@ -49,11 +53,33 @@ def changes_since(database: Database, position: int) -> Changes | None:
             return None
         keys = [row[0] for row in connection.execute("SELECT DISTINCT key FROM changes WHERE seq > ?", (position,))]
         found: dict[int, Record | None] = dict.fromkeys(keys)
-        for part in chunks(keys):
-            documents = rows_in(connection, f"{_DOCUMENTS} WHERE key IN (*) ORDER BY key", part)
-            vectors = rows_in(connection, f"{_VECTORS} WHERE e.key IN (*) ORDER BY e.key, e.view, e.ordinal", part)
-            found.update((record.key, record) for record in _joined(documents, vectors))
+        found.update((record.key, record) for record in records_of(connection, keys))
     return Changes(version, found)
+
+
+def records_of(connection: sqlite3.Connection, keys: Sequence[int]) -> Iterator[Record]:
+    """Read the documents that exist of `keys`, a few at a time, in the order of the keys if that is ascending."""
+    for part in chunks(keys):
+        documents = rows_in(connection, f"{_DOCUMENTS} WHERE key IN (*) ORDER BY key", part)
+        vectors = rows_in(connection, f"{_VECTORS} WHERE e.key IN (*) ORDER BY e.key, e.view, e.ordinal", part)
+        yield from _joined(documents, vectors)
+
+
+def keys_since(connection: sqlite3.Connection, position: int) -> Int64[np.ndarray, " n"] | None:
+    """List the documents changed after `position`, ascending, deleted ones included; None when the log does not hold it."""
+    if not trimmed_to(connection) <= position <= version_of(connection):
+        return None
+    return np.unique(_numbers(connection.execute("SELECT key FROM changes WHERE seq > ?", (position,))))
+
+
+def all_keys(connection: sqlite3.Connection) -> Int64[np.ndarray, " n"]:
+    """List every document, ascending; read from the index of the ids, which is much smaller than the documents."""
+    return np.sort(_numbers(connection.execute("SELECT key FROM documents INDEXED BY sqlite_autoindex_documents_1")))
+
+
+def _numbers(rows: Iterator[Any]) -> Int64[np.ndarray, " n"]:
+    found = array("q", (row[0] for row in rows))
+    return np.frombuffer(found, np.int64) if found else np.zeros(0, np.int64)
 
 
 def everything(database: Database) -> Changes:

@@ -1,10 +1,10 @@
-"""Making a new segment out of the documents, and putting it in force in one step.
+"""Making new segments out of the documents, and putting them in force in one step.
 
-    segments/<n>/   finished segments: the one in force and the one before it, which other processes may still be reading
-    CURRENT         number and manifest digest of the one in force; replaced atomically
+    segments/<n>/   finished segments: those in force and those before them, which other processes may still be reading
+    CURRENT         number and manifest digest of the newest, which names the others; replaced atomically
     compaction.lock held by the process that compacts; the kernel lets go of it when the process dies
 
-Killed at any point, this leaves CURRENT pointing at a whole segment; what is left lying about is removed the next time.
+Killed at any point, this leaves CURRENT pointing at whole segments; what is left lying about is removed the next time.
 """
 
 import fcntl
@@ -13,26 +13,22 @@ import os
 import re
 import shutil
 import sqlite3
-from array import array
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import numpy as np
+from pyroaring import BitMap
 
 from engine.database import Database
-from engine.datatypes import DIMENSIONS, VIEWS, View
-from engine.documents import version_of
 from engine.errors import StorageError
-from engine.index.ann import AnnIndex
-from engine.index.attributes import ColumnsBuilder
-from engine.index.changes import all_records, sweep, trim
-from engine.index.lexical import LexicalWriter
-from engine.index.segment import Segment, SegmentDamaged, sync, write_manifest
-from engine.index.words import counted
+from engine.index.changes import sweep, trim
+from engine.index.merging import Plan, make_plan
+from engine.index.published import Published, open_published, open_surviving
+from engine.index.segment import Older, SegmentDamaged, sync, write_manifest
+from engine.index.tuning import read_tuning
+from engine.index.writing import write_segment
 
 logger = logging.getLogger(__name__)
-HEADER_BYTES = 128
 
 
 class Segments:
@@ -52,53 +48,93 @@ class Segments:
             return None
         return status.st_ino, status.st_mtime_ns
 
-    def open_current(self) -> Segment | None:
-        """Open the segment in force, None when there is none yet; raises `SegmentDamaged`."""
+    def open_current(self, held: Published | None = None) -> Published | None:
+        """Open the segments in force, None when there are none yet; raises `SegmentDamaged`.
+
+        Those that `held` has open already are not opened again.
+        """
         while True:
             stamp = self.stamp()
             if stamp is None:
                 return None
             try:
-                number, digest = self._read_current()
-                return Segment.open(self._folder / "segments" / str(number), digest, threads=self._threads)
+                return open_published(self._folder / "segments", self._read_current(), threads=self._threads, held=held)
             except (SegmentDamaged, FileNotFoundError) as error:
                 if self.stamp() == stamp:  # else another process published meanwhile and removed what we were reading
                     raise SegmentDamaged(str(error)) from error
 
-    def publish(self, *, wait: bool = True) -> Segment | None:
-        """Write a new segment from the documents and put it in force; returns it opened.
+    def publish(self, *, wait: bool = True, whole: bool = True, held: Published | None = None) -> Published | None:
+        """Write what has changed into a new segment and put it in force; returns what is in force then.
 
-        None when another process is doing so and `wait` is false. Raises `StorageError` when the disk refuses; the segment
-        before stays in force then.
+        `whole` merges all older segments that fit into it, not only the small ones. None when another process is publishing
+        and `wait` is false. Raises `StorageError` when the disk refuses; what was in force stays so then.
         """
+        return self._locked(lambda: self._publish(self._in_force(held), whole=whole), wait=wait)
+
+    def repair(self) -> Published | None:
+        """Read every byte of every segment in force, and publish anew the documents of those that are not as written."""
+
+        def mend() -> Published:
+            surviving = self._surviving()
+            return self._publish(surviving, whole=False)
+
+        return self._locked(mend, wait=True)
+
+    def _locked(self, work: Callable[[], Published], *, wait: bool) -> Published | None:
         with self._lock(wait=wait) as held:
             if not held:
                 return None
             try:
-                return self._publish()
+                return work()
             except (OSError, RuntimeError) as error:  # FAISS reports a full disk as a RuntimeError
                 raise StorageError(f"a new segment could not be written below {self._folder}: {error}") from error
 
-    def _publish(self) -> Segment:
-        previous = self._previous()
-        self._clean({previous[0]} if previous else set())
-        number = max([0, *self._numbers()]) + 1
-        building = self._folder / "segments" / f"{number}.building"
-        building.mkdir(parents=True)
+    def _publish(self, found: tuple[Published | None, bool], *, whole: bool) -> Published:
+        previous, complete = found
+        before = previous.numbers if previous else set()
+        self._clean(before)
+        with self._database.reading() as connection:
+            plan = make_plan(connection, previous, whole=whole, complete=complete)
+            name = self._write(connection, plan)
+        self._put_in_force(*name)
+        published = open_published(self._folder / "segments", name, threads=self._threads, held=previous)
+        self._clean(published.numbers | before)
+        logger.info("segment %d of %s is in force at version %d", name[0], self._folder, plan.version)
+        self._tidy(min(previous.version, plan.version) if previous else 0)  # less than before when a backup was restored
+        return published
+
+    def _write(self, connection: sqlite3.Connection, plan: Plan) -> tuple[int, str]:
+        """Write the documents of a plan as one segment, or several that follow one another; returns the name of the last."""
+        folder, number, kind = self._folder / "segments", max([0, *self._numbers()]), read_tuning(self._folder).kind_for(plan.total)
+        older = [Older(s.number, s.digest, gone) for s, gone in zip(plan.kept, plan.dead, strict=True)]
+        place = 0
+        while True:
+            number += 1
+            building = folder / f"{number}.building"
+            building.mkdir(parents=True)
+            try:
+                place += write_segment(building, connection, plan.keys[place:], kind=kind, threads=self._build_threads)
+                digest = write_manifest(building, plan.version, older)
+            except BaseException:
+                shutil.rmtree(building, ignore_errors=True)
+                raise
+            building.rename(folder / str(number))
+            sync(folder)
+            if place >= len(plan.keys):
+                return number, digest
+            older = [*older, Older(number, digest, BitMap())]
+
+    def _in_force(self, held: Published | None) -> tuple[Published | None, bool]:
         try:
-            with self._database.reading() as connection:
-                version = write_segment(building, connection, threads=self._build_threads)
-            digest = write_manifest(building, version)
-        except BaseException:
-            shutil.rmtree(building, ignore_errors=True)
-            raise
-        finished = building.rename(building.with_name(str(number)))
-        sync(finished.parent)
-        self._put_in_force(number, digest)
-        self._clean({number, previous[0]} if previous else {number})
-        logger.info("segment %d of %s is in force at version %d", number, self._folder, version)
-        self._tidy(min(previous[1], version) if previous else 0)  # less than before when a backup was restored
-        return Segment.open(finished, digest, threads=self._threads)
+            return self.open_current(held), True
+        except SegmentDamaged:
+            return self._surviving()
+
+    def _surviving(self) -> tuple[Published | None, bool]:
+        try:
+            return open_surviving(self._folder / "segments", self._read_current(), threads=self._threads)
+        except (SegmentDamaged, FileNotFoundError):
+            return None, False
 
     def _tidy(self, forgotten: int) -> None:
         try:
@@ -123,14 +159,6 @@ class Segments:
             raise SegmentDamaged(f"{self._current} is not as written")
         return int(match[1]), match[2]
 
-    def _previous(self) -> tuple[int, int] | None:
-        """Tell number and version of the segment in force, if it is whole."""
-        try:
-            segment = self.open_current()
-            return (self._read_current()[0], segment.version) if segment else None
-        except SegmentDamaged:
-            return None
-
     def _numbers(self) -> Iterator[int]:
         folder = self._folder / "segments"
         return (int(path.name) for path in folder.iterdir() if path.name.isdigit()) if folder.exists() else iter(())
@@ -154,54 +182,3 @@ class Segments:
                 yield False
                 return
             yield True
-
-
-def write_segment(folder: Path, connection: sqlite3.Connection, *, threads: int) -> int:
-    """Write every file of a segment but the manifest, from one read transaction; returns the version it stands for."""
-    version = version_of(connection)
-    keys, columns = array("q"), ColumnsBuilder()
-    writers, lexical = {view: _ViewWriter(folder, view) for view in VIEWS}, LexicalWriter(folder)
-    try:
-        for number, record in enumerate(all_records(connection)):
-            keys.append(record.key)
-            columns.add(record.id, record.title, record.attributes)
-            lexical.add(counted(record.id, record.title, record.description, record.attributes))
-            for view, vector in record.vectors:
-                writers[view].add(number, vector)  # type: ignore[index]
-        lexical.finish()
-    finally:
-        for writer in (*writers.values(), lexical):
-            writer.close()
-    np.save(folder / "keys.npy", np.frombuffer(keys, np.int64) if keys else np.zeros(0, np.int64))
-    columns.build().save(folder)
-    for view in VIEWS:
-        vectors = np.load(folder / f"{view}.vectors.npy", mmap_mode="r")
-        if len(vectors):
-            AnnIndex.build(vectors, threads=threads).save(folder / f"{view}.faiss")
-    return version
-
-
-class _ViewWriter:
-    """Writes the rows of a view one by one; how many there are is known at the end and goes into the header then."""
-
-    def __init__(self, folder: Path, view: View) -> None:
-        self._folder, self._view, self._documents = folder, view, array("I")
-        self._file = (folder / f"{view}.vectors.npy").open("wb", buffering=2**20)
-        self._file.write(bytes(HEADER_BYTES))
-
-    def add(self, document: int, vector: bytes) -> None:
-        self._documents.append(document)
-        self._file.write(vector)
-
-    def close(self) -> None:
-        with self._file:
-            self._file.seek(0)
-            self._file.write(_npy_header((len(self._documents), DIMENSIONS)))
-        documents = np.frombuffer(self._documents, np.uint32) if self._documents else np.zeros(0, np.uint32)
-        np.save(self._folder / f"{self._view}.documents.npy", documents)
-
-
-def _npy_header(shape: tuple[int, int]) -> bytes:
-    """Write the header of an fp16 `.npy` file (format 1.0), padded to a known length."""
-    text = repr({"descr": "<f2", "fortran_order": False, "shape": shape}).encode()
-    return b"\x93NUMPY\x01\x00" + (HEADER_BYTES - 10).to_bytes(2, "little") + text.ljust(HEADER_BYTES - 11) + b"\n"

@@ -15,18 +15,18 @@ from engine.documents import DocumentStore
 from engine.errors import SemblanceError, StorageError
 from engine.index.changes import changes_since, everything
 from engine.index.compaction import Segments
-from engine.index.segment import Segment, SegmentDamaged
+from engine.index.published import Published
+from engine.index.segment import SegmentDamaged
 from engine.index.snapshot import Snapshot
 
 logger = logging.getLogger(__name__)
 COMPACT_ROWS = 20_000  # so many pending documents are scanned in 1 ms; with fewer a new segment would not be felt
 CLOSE_ROWS = 2_000  # so many are read back in 0.1 s by the next process
-COMPACT_SHARE = 0.1
 RETRY_S = 60.0
 
 
 class LiveIndex:
-    """The segment in force and the deltas after it. Thread-safe; `close` waits for a compaction under way."""
+    """The segments in force and the deltas after them. Thread-safe; `close` waits for a compaction under way."""
 
     def __init__(self, folder: Path, store: DocumentStore, *, threads: int) -> None:
         self._name, self._store = folder.name, store
@@ -35,8 +35,10 @@ class LiveIndex:
         self._background: threading.Thread | None = None
         self._retry_at, self._wrote = 0.0, False
         self._stamp = self._segments.stamp()
-        self._snapshot = Snapshot.of(self._open_segment())
-        if self._snapshot.segment is not None and self._snapshot.segment.unverified:
+        self._asked = False  # a process that only writes follows no log
+        self._snapshot = Snapshot.of(None)
+        self._snapshot = Snapshot.of(self._open_segments())
+        if self._snapshot.published is not None and self._snapshot.published.unverified:
             self._start(self._verify)
 
     @property
@@ -45,6 +47,7 @@ class LiveIndex:
 
     def current(self) -> Snapshot:
         """Give the newest state, commits of other processes included."""
+        self._asked = True
         snapshot = self._snapshot
         if snapshot.version == self._store.version():
             return snapshot
@@ -53,11 +56,14 @@ class LiveIndex:
             self._snapshot = self._caught_up(self._snapshot)
             return self._snapshot
 
-    def compact(self, *, wait: bool = True) -> None:
-        """Publish a new segment and search it from now on; without `wait`, not while another process is doing so."""
-        segment = self._segments.publish(wait=wait)
-        if segment is not None:
-            self._adopt(segment)
+    def compact(self, *, wait: bool = True, whole: bool = True) -> None:
+        """Publish what has changed and search it from now on; without `wait`, not while another process is doing so.
+
+        `whole` merges older segments too, as many as fit into one.
+        """
+        published = self._segments.publish(wait=wait, whole=whole, held=self._snapshot.published)
+        if published is not None:
+            self._adopt(published)
 
     def compact_if_due(self) -> None:
         """Start a compaction in the background when a write has made the log long. Never raises: the write is done."""
@@ -81,65 +87,66 @@ class LiveIndex:
             logger.warning("collection %r was not compacted: %s", self._name, error)
 
     def _is_due(self, rows: int) -> bool:
-        segment = self._snapshot.segment
-        position, size = (segment.version, len(segment)) if segment else (0, 0)
-        pending = self._store.version() - position
-        return pending > max(rows, COMPACT_SHARE * size) and time.monotonic() >= self._retry_at
+        published = self._snapshot.published
+        pending = self._store.version() - (published.version if published else 0)
+        return pending > rows and time.monotonic() >= self._retry_at
 
     def _caught_up(self, snapshot: Snapshot) -> Snapshot:
         while True:
-            from_nothing = snapshot.segment is None and snapshot.version == 0
+            from_nothing = snapshot.published is None and snapshot.version == 0
             changes = everything(self._database) if from_nothing else changes_since(self._database, snapshot.version)
             if changes is not None:
                 return snapshot.advanced(changes) if changes.version != snapshot.version else snapshot
-            snapshot = Snapshot.of(self._open_segment())  # start from the segment in force
+            snapshot = Snapshot.of(self._open_segments())
 
     def _adopt_published(self) -> None:
         stamp = self._segments.stamp()
-        if stamp != self._stamp and self._start(lambda: self._adopt(self._open_segment())):
+        if stamp != self._stamp and self._start(lambda: self._adopt(self._open_segments())):
             self._stamp = stamp
 
-    def _adopt(self, segment: Segment | None) -> None:
-        if segment is None:
+    def _adopt(self, published: Published | None) -> None:
+        if published is None:
             return
-        fresh = self._caught_up(Snapshot.of(segment))
+        fresh = Snapshot.of(published)
+        if self._asked:
+            fresh = self._caught_up(fresh)  # most of it without the lock
         with self._refresh_lock:
-            held = self._snapshot.segment
-            if held is None or held.version <= segment.version:
-                self._snapshot = self._caught_up(fresh)
+            held = self._snapshot.published
+            if held is None or held.version <= published.version:
+                self._snapshot = self._caught_up(fresh) if self._asked else fresh
                 self._stamp = self._segments.stamp()
 
-    def _open_segment(self) -> Segment | None:
+    def _open_segments(self) -> Published | None:
         try:
-            segment = self._segments.open_current()
+            published = self._segments.open_current(self._snapshot.published)
             version = self._store.version()
-            if segment is not None and segment.version > version:  # an older database was put in its place
-                raise SegmentDamaged(f"{segment.folder} is of version {segment.version}, the documents are of {version}")
+            if published is not None and published.version > version:  # an older database was put in its place
+                raise SegmentDamaged(f"its segments are of version {published.version}, the documents are of {version}")
         except SegmentDamaged as error:
             return self._rebuilt(error)
-        return segment
+        return published
 
-    def _rebuilt(self, damage: SegmentDamaged) -> Segment | None:
+    def _rebuilt(self, damage: SegmentDamaged) -> Published | None:
         logger.warning("rebuilding the index of collection %r from its documents: %s", self._name, damage)
         try:
-            return self._segments.publish()
+            return self._segments.repair()
         except StorageError as error:
             logger.warning("the index of collection %r cannot be written and is held in memory: %s", self._name, error)
             return None
 
     def _verify(self) -> None:
-        segment = self._snapshot.segment
+        published = self._snapshot.published
         try:
-            if segment is not None:
-                segment.verify()
+            if published is not None:
+                published.verify()
         except FileNotFoundError:
-            logger.info("the segment of collection %r was superseded while it was verified", self._name)
+            logger.info("a segment of collection %r was superseded while it was verified", self._name)
         except SegmentDamaged as error:
             self._adopt(self._rebuilt(error))
 
     def _compact_in_background(self) -> None:
         try:
-            self.compact(wait=False)
+            self.compact(wait=False, whole=False)
         except SemblanceError:
             self._retry_at = time.monotonic() + RETRY_S
             raise

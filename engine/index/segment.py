@@ -1,6 +1,7 @@
 """An immutable, memory-mapped part of the index on disk: written once, verified, never changed.
 
-    segments/<n>/manifest.json       sizes and SHA-256 digests of the other files; written last
+    segments/<n>/manifest.json       sizes and SHA-256 digests of the other files, older segments in force; written last
+                 dead.bin            what has died in these older segments, one roaring bitmap after another
                  keys.npy            int64, ascending: document number -> key
                  attributes.json/bin inverted lists of attribute values
                  lexical.*.npy       inverted lists of words (`engine.index.lexical`)
@@ -14,13 +15,14 @@ Which segment is in force, and when a new one is made, stands in `engine.index.c
 import hashlib
 import logging
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import orjson
-from pyroaring import BitMap64
+from pyroaring import BitMap, BitMap64
 
 from engine.datatypes import VIEWS, Matches, Vectors, View
 from engine.errors import CollectionCorrupt
@@ -31,7 +33,7 @@ from engine.index.matches import admitted_by, best_matches, check_vectors, conte
 from engine.index.rows import Rows
 
 logger = logging.getLogger(__name__)
-FORMAT = 2
+FORMAT = 3
 EAGER_BYTES = 64 * 2**20  # files up to this size are digested before they are used, larger ones soon after (`verify`)
 EDGE = np.float32(1e-6)
 
@@ -40,12 +42,22 @@ class SegmentDamaged(CollectionCorrupt):
     """A file of a segment is missing, truncated or altered; the segment is rebuilt from the documents."""
 
 
+@dataclass(frozen=True, slots=True)
+class Older:
+    """A segment that stays in force beside a newer one, with its documents that no longer live there."""
+
+    number: int
+    digest: str
+    dead: BitMap
+
+
 class Segment:
     """Documents numbered in ascending order of key, as they were at change-log position `version`."""
 
-    def __init__(self, folder: Path, *, version: int, large: Mapping[str, str], threads: int) -> None:
-        self.folder, self.version = folder, version
-        self._large = large
+    def __init__(self, folder: Path, digest: str, manifest: Mapping[str, Any], *, threads: int) -> None:
+        self.folder, self.digest, self.version = folder, digest, int(manifest["version"])
+        self.older = _older(folder, manifest["older"])
+        self._large = {name: expected for name, (size, expected) in manifest["files"].items() if size > EAGER_BYTES}
         self.keys = _mapped(folder / "keys.npy")
         self.columns = Columns.open(folder)
         self.lexical = Lexical.open(folder)
@@ -63,8 +75,7 @@ class Segment:
             if size <= EAGER_BYTES:
                 _check_digest(folder / name, expected)
         try:
-            large = {name: digest for name, (size, digest) in manifest["files"].items() if size > EAGER_BYTES}
-            return cls(folder, version=manifest["version"], large=large, threads=threads)
+            return cls(folder, digest, manifest, threads=threads)
         except (OSError, ValueError, RuntimeError, KeyError) as error:
             raise SegmentDamaged(f"{folder} cannot be opened: {error}") from error
 
@@ -78,12 +89,22 @@ class Segment:
         for name, expected in self._large.items():
             _check_digest(self.folder / name, expected)
 
+    @property
+    def number(self) -> int:
+        """Its folder's name."""
+        return int(self.folder.name)
+
     def __len__(self) -> int:
         return len(self.keys)
 
     def rows(self, view: View) -> Rows:
         """Give the vectors of a view."""
         return self._views[view]
+
+    @property
+    def most_rows(self) -> int:
+        """How many rows its largest view has."""
+        return max(map(len, self._views.values()))
 
     def index(self, view: View) -> AnnIndex | None:
         """Give the approximate index of a view; None when no document has the view."""
@@ -139,13 +160,18 @@ def _distinct(rows: Rows, scores: np.ndarray, found: np.ndarray, k: int, availab
     return documents if scores[-1] < scores[last_wanted] - EDGE else None
 
 
-def write_manifest(folder: Path, version: int) -> str:
+def write_manifest(folder: Path, version: int, older: Sequence[Older] = ()) -> str:
     """Digest every file of a finished segment and write the manifest, last; returns the manifest's own digest."""
+    links = []
+    if older:
+        bitmaps = [link.dead.serialize() for link in older]
+        (folder / "dead.bin").write_bytes(b"".join(bitmaps))
+        links = [(link.number, link.digest, len(bitmap)) for link, bitmap in zip(older, bitmaps, strict=True)]
     files: dict[str, tuple[int, str]] = {}
     for path in sorted(folder.iterdir()):
         files[path.name] = (path.stat().st_size, digest_of_file(path))
         sync(path)
-    manifest = orjson.dumps({"format": FORMAT, "version": version, "files": files})
+    manifest = orjson.dumps({"format": FORMAT, "version": version, "older": links, "files": files})
     (folder / "manifest.json").write_bytes(manifest)
     sync(folder / "manifest.json")
     sync(folder)
@@ -165,6 +191,15 @@ def sync(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def _older(folder: Path, links: Sequence[tuple[int, str, int]]) -> tuple[Older, ...]:
+    data = (folder / "dead.bin").read_bytes() if links else b""
+    found, place = [], 0
+    for number, digest, size in links:
+        found.append(Older(number, digest, BitMap.deserialize(data[place : place + size])))
+        place += size
+    return tuple(found)
 
 
 def _mapped_rows(folder: Path, view: View, total: int) -> Rows:

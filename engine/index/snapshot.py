@@ -1,4 +1,4 @@
-"""One state of a collection, whole: a segment, the deltas after it, and what is no longer alive in each.
+"""One state of a collection, whole: the segments, the deltas after them, and what is no longer alive in each.
 
 A snapshot never changes; a newer state is a new snapshot, and a search keeps the one it began with. How candidates are found in it
 stands in `engine.index.planner`.
@@ -14,9 +14,10 @@ from pyroaring import BitMap
 from engine.datatypes import View
 from engine.filters import parse
 from engine.index.ann import RowSet
-from engine.index.attributes import bitmap_of, numbers_of
+from engine.index.attributes import numbers_of
 from engine.index.changes import Changes, Record
 from engine.index.delta import Delta
+from engine.index.published import Published, places_of
 from engine.index.segment import Segment
 from engine.index.wording import Statistics
 
@@ -53,26 +54,29 @@ class Snapshot:
     """The parts at change-log position `version`; `dead[i]` are the documents of part `i` changed or deleted since."""
 
     version: int
-    segment: Segment | None
+    published: Published | None
     parts: tuple[Segment | Delta, ...]
     dead: tuple[BitMap, ...]
     _selections: dict[str | None, tuple[Selection, ...]] = field(default_factory=dict, compare=False)
 
     @classmethod
-    def of(cls, segment: Segment | None) -> "Snapshot":
-        """Start from a segment, or from nothing."""
-        return cls(segment.version, segment, (segment,), (BitMap(),)) if segment else cls(0, None, (), ())
+    def of(cls, published: Published | None) -> "Snapshot":
+        """Start from the segments in force, or from nothing."""
+        if published is None:
+            return cls(0, None, (), ())
+        filled = [(s, gone) for s, gone in zip(published.segments, published.dead, strict=True) if len(gone) < len(s)]
+        return cls(published.version, published, tuple(s for s, _ in filled), tuple(gone for _, gone in filled))
 
     def advanced(self, changes: Changes) -> "Snapshot":
         """Make the state after `changes`."""
         keys = np.array(sorted(changes.records), np.int64)
-        dead = [gone | _places(part, keys) for part, gone in zip(self.parts, self.dead, strict=True)]
+        dead = [gone | places_of(part.keys, keys) for part, gone in zip(self.parts, self.dead, strict=True)]
         parts = [*self.parts]
         fresh = [record for record in changes.records.values() if record is not None]
         if fresh:
             _append(parts, dead, fresh)
         alive = [i for i, part in enumerate(parts) if isinstance(part, Segment) or len(dead[i]) < len(part)]
-        return Snapshot(changes.version, self.segment, tuple(parts[i] for i in alive), tuple(dead[i] for i in alive))
+        return Snapshot(changes.version, self.published, tuple(parts[i] for i in alive), tuple(dead[i] for i in alive))
 
     def __len__(self) -> int:
         return sum(map(len, self.parts)) - sum(map(len, self.dead))
@@ -105,12 +109,6 @@ class Snapshot:
             else:
                 selections.append(Selection(part, BitMap(range(len(part))) - dead if dead else None))
         return tuple(selections)
-
-
-def _places(part: Segment | Delta, keys: np.ndarray) -> BitMap:
-    places = np.searchsorted(part.keys, keys)
-    places = places[(places < len(part)) & (np.take(part.keys, places, mode="clip") == keys)] if len(part) else places[:0]
-    return bitmap_of(places)
 
 
 def _append(parts: list[Segment | Delta], dead: list[BitMap], fresh: Iterable[Record]) -> None:

@@ -43,7 +43,7 @@ def segment(folder: Path, vectors: np.ndarray) -> tuple[VectorIndex, np.ndarray]
     database, keys = stored(folder, vectors)
     opened = Segments(folder, database, threads=1).publish()
     assert opened is not None
-    return SegmentView(opened, "title"), keys
+    return SegmentView(opened.segments[-1], "title"), keys
 
 
 def delta(folder: Path, vectors: np.ndarray) -> tuple[VectorIndex, np.ndarray]:
