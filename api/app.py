@@ -16,6 +16,7 @@ from PIL import Image
 from api import errors
 from api.audit import Audit, AuditLog
 from api.auth import KeyCheck, keys_required
+from api.drawing import DrawingJobs
 from api.idempotency import Answers, Idempotency
 from api.keys import KeyRing
 from api.limits import LOOPBACK_NAMES, BodyLimit, HostCheck, is_loopback
@@ -23,10 +24,12 @@ from api.middleware import Rim
 from api.openapi import DESCRIPTION, TAGS, DocumentedAPI
 from api.origins import Origins
 from api.rates import Buckets, Limit, LocalBuckets, RateLimit, RedisBuckets
-from api.routes import collections, documents, embeddings, jobs, operations, pages, search
+from api.routes import collections, documents, embeddings, generate, imports, jobs, operations, pages, search
 from api.services import Services
+from api.uploads import is_upload
 from engine import open_engine
 from engine.config import Settings
+from engine.generation.desk import Draws
 from engine.search import SearchEngine
 
 logger = logging.getLogger(__name__)
@@ -36,21 +39,24 @@ Lifespan: TypeAlias = Callable[[FastAPI], AbstractAsyncContextManager[None]]
 BODIES_IN_FLIGHT = 16
 
 
-def create_app(settings: Settings, engine: SearchEngine | None = None) -> FastAPI:
-    """Build the application around `engine`, or around one it opens at startup and closes at shutdown."""
+def create_app(settings: Settings, engine: SearchEngine | None = None, studio: Draws | None = None) -> FastAPI:
+    """Build the application around `engine`, or around one it opens at startup and closes at shutdown.
+
+    `studio` draws in place of a process of its own; it stays the caller's.
+    """
     buckets = _buckets(settings)
     app = DocumentedAPI(
         title="Semblance",
         version=_version(),
         description=DESCRIPTION,
         openapi_tags=TAGS,
-        lifespan=_lifespan(settings, engine, buckets),
+        lifespan=_lifespan(settings, (engine, studio), buckets),
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,
         telemetry={"auto_configure": False},
     )
-    for module in (search, documents, collections, embeddings, jobs, operations):
+    for module in (search, documents, collections, embeddings, generate, imports, jobs, operations):
         app.include_router(module.router)
     app.include_router(pages.page_router(settings.fetch_hosts))
     app.mount("/static", pages.Assets(directory=pages.STATIC), name="static")
@@ -65,7 +71,7 @@ def _protect(app: FastAPI, settings: Settings, buckets: Buckets) -> None:
     limit = settings.max_body_bytes
     answers = Answers(settings.data, busy_s=settings.busy_timeout_ms / 1000, patience_s=2 * settings.deadline_s)
     app.add_middleware(Idempotency, answers=answers)
-    app.add_middleware(BodyLimit, limit=limit, budget=BODIES_IN_FLIGHT * limit, seconds=settings.deadline_s)
+    app.add_middleware(BodyLimit, limit=limit, budget=BODIES_IN_FLIGHT * limit, seconds=settings.deadline_s, passes=is_upload)
     if keys_required(settings):
         app.add_middleware(RateLimit, buckets=buckets, limit=Limit(settings.rate_limit, settings.rate_burst))
         app.add_middleware(KeyCheck, keys=KeyRing(settings.data))
@@ -83,19 +89,25 @@ def _buckets(settings: Settings) -> Buckets:
 
 
 def _lifespan(
-    settings: Settings, given: SearchEngine | None, buckets: Buckets
+    settings: Settings, parts: tuple[SearchEngine | None, Draws | None], buckets: Buckets
 ) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
+    given, studio = parts
+
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         engine = await asyncio.to_thread(open_engine, settings) if given is None else given
         try:
             await asyncio.to_thread(_warm_up, engine)
             services = Services.over(engine, settings)
+            await asyncio.to_thread(services.start)
             app.state.services = services
+            app.state.drawing = drawing = DrawingJobs(services, buckets, studio)
+            await asyncio.to_thread(drawing.start)
             try:
                 yield
             finally:
                 await services.close()
+                await asyncio.to_thread(drawing.close)
                 await buckets.close()
         finally:
             if given is None:

@@ -27,13 +27,14 @@ logger = logging.getLogger(__name__)
 
 KEY = "semblance.key"
 
-_PUBLIC = frozenset({"/", "/docs", "/favicon.ico", "/openapi.json", "/healthz", "/readyz"})
+_PUBLIC = frozenset({"/", "/admin", "/docs", "/favicon.ico", "/openapi.json", "/healthz", "/readyz"})
 _COLLECTION = re.compile(r"/v1/collections/([^/]+)(/.*)?", re.DOTALL)
 _JOB = re.compile(r"/v1/jobs(/.*)?", re.DOTALL)
 _READ_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
-_READ_POSTS = re.compile(r"/v1/embeddings|/v1/collections/[^/]+/search(/[a-z]+)?")
-_ANY_COLLECTION = frozenset({"/v1/collections", "/v1/embeddings", "/v1/models"})
-_PICTURE = re.compile(r"/v1/collections/[^/]+/documents/.+/image", re.DOTALL)
+_READ_POSTS = re.compile(r"/v1/embeddings|/v1/generate|/v1/collections/[^/]+/search(/[a-z]+)?")
+_ANY_COLLECTION = frozenset({"/v1/collections", "/v1/embeddings", "/v1/generate", "/v1/models"})
+_DRAWING = re.compile(r"/v1/drawings/[0-9a-f]{32}/image")  # an id that nobody guesses
+_PICTURE = re.compile(r"/v1/collections/[^/]+/documents/.+/image|" + _DRAWING.pattern, re.DOTALL)
 _CHALLENGE = {"WWW-Authenticate": 'Bearer realm="semblance"'}
 
 
@@ -58,7 +59,7 @@ def need_of(method: str, path: str) -> Need | None:
         scope = "read"
     else:
         scope = "admin" if collection is not None and not rest else "write"
-    return Need(scope, collection, path in _ANY_COLLECTION)
+    return Need(scope, collection, path in _ANY_COLLECTION or bool(_DRAWING.fullmatch(path)))
 
 
 def keys_required(settings: Settings) -> bool:

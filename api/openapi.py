@@ -24,6 +24,7 @@ TAGS = [
     {"name": "documents", "description": "Add, change and show products."},
     {"name": "collections", "description": "Make, list and remove collections of products."},
     {"name": "embeddings", "description": "Embed texts and pictures, as the OpenAI API does."},
+    {"name": "drawings", "description": "Draw what the shop does not have, and find what it has nearest to that."},
     {"name": "jobs", "description": "Work that goes on after its request was answered: imports and drawings."},
     {"name": "operations", "description": "Whether the server lives, is ready, and what it embeds with."},
 ]
@@ -38,6 +39,7 @@ _DETAILS: Mapping[int, str] = {
     413: "The body is larger than the server accepts.",
     415: "The body is of another type than this address takes.",
     422: "The request can never work as it is; `detail` says why.",
+    501: "The server has nothing that draws.",
     429: "The key asks too often; the header `Retry-After` says when to try again.",
     503: "The server is busy; the header `Retry-After` says when to try again.",
     504: "It took longer than the server allows.",

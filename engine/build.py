@@ -1,6 +1,8 @@
 """The only place that chooses implementations: settings in, a working engine out."""
 
 import ctypes
+import hashlib
+import json
 import logging
 from pathlib import Path
 
@@ -9,12 +11,18 @@ from engine.confidence import Calibration
 from engine.config import Settings, load_settings
 from engine.encoders.openvino import OpenVINOEncoder
 from engine.errors import ConfigurationError
-from engine.protocols import Encoder
+from engine.generation.decoder import Decoder
+from engine.generation.nudity import nudity_filter
+from engine.generation.nudity import weights as nudity_weights
+from engine.generation.safety import MeaningCheck, concept_list
+from engine.generation.studio import Studio
+from engine.protocols import Encoder, Generator
 from engine.search import SearchEngine
 
 logger = logging.getLogger(__name__)
 
 BUNDLES = Path(__file__).parent / "bundles"
+HUB_SIZE = 512
 
 
 def open_engine(data: Path | str | Settings | None = None) -> SearchEngine:
@@ -56,6 +64,57 @@ def build_calibration(settings: Settings) -> Calibration | None:
     folder = bundle_folder(settings.encoder)
     path = folder / "calibrator.json" if folder else None
     return Calibration.load(path) if path and path.exists() else None
+
+
+def decoder_folder(settings: Settings) -> Path | None:
+    """Say where the decoder of this engine's vectors is; None when there is none, or a hub model draws."""
+    kind, separator, name = settings.generator.partition(":")
+    if settings.generator == "none" or (separator and kind == "diffusers"):
+        return None
+    folder = BUNDLES / name / "decoder" if kind == "bundle" and separator else Path(settings.generator)
+    return folder if (folder / "decoder.json").is_file() else None
+
+
+def can_draw(settings: Settings) -> bool:
+    """Say whether there is something that draws, without loading it."""
+    return settings.generator.startswith("diffusers:") or decoder_folder(settings) is not None
+
+
+def drawing_size(settings: Settings) -> int:
+    """Say which side in pixels the generator draws best, without loading it."""
+    folder = decoder_folder(settings)
+    return HUB_SIZE if folder is None else int(json.loads((folder / "decoder.json").read_text(encoding="utf-8"))["size"])
+
+
+def generator_identity(settings: Settings) -> str:
+    """Name what draws, its weights included, without loading it: drawings of two identities are kept apart."""
+    folder = decoder_folder(settings)
+    if folder is None:
+        return "|".join((settings.generator, *settings.lora))
+    return hashlib.blake2b((folder / "decoder.json").read_bytes(), digest_size=16).hexdigest()
+
+
+def build_generator(settings: Settings) -> Generator:
+    """Load what `settings.generator` names; raises `ConfigurationError` when that is nothing, `BundleError` or `MissingExtra`."""
+    if settings.generator.startswith("diffusers:"):
+        from engine.generation.hub import HubGenerator  # noqa: PLC0415  torch is an extra
+
+        return HubGenerator.load(settings.generator.partition(":")[2], settings)
+    folder = decoder_folder(settings)
+    if folder is None:
+        raise ConfigurationError(
+            f"generator {settings.generator!r} draws nothing: use bundle:default, a folder with decoder.json, "
+            f"or diffusers:FOLDER_OR_ORG/MODEL"
+        )
+    return Decoder.load(folder, threads=settings.drawing_threads)
+
+
+def open_studio(settings: Settings) -> Studio:
+    """Load everything a drawing needs: what draws, what looks at it, what refuses. Raises what loading raises."""
+    encoder = build_encoder(settings.model_copy(update={"threads": settings.drawing_threads}))
+    meaning = MeaningCheck(encoder, concept_list(settings.blocked_concepts))
+    nudity = nudity_filter() if nudity_weights() is not None else None
+    return Studio(build_generator(settings), encoder, meaning, nudity, nudity_threshold=settings.nudity_threshold)
 
 
 def bundle_folder(spec: str) -> Path | None:

@@ -24,6 +24,12 @@ SPECIFIED = {
     ("patch", "/v1/collections/{collection}/documents/{id}"),
     ("delete", "/v1/collections/{collection}/documents/{id}"),
     ("get", "/v1/collections/{collection}/documents/{id}/image"),
+    ("post", "/v1/generate"),
+    ("get", "/v1/drawings/{id}/image"),
+    ("post", "/v1/collections/{collection}/imports"),
+    ("post", "/v1/collections/{collection}/imports/{id}/retry"),
+    ("get", "/v1/collections/{collection}/imports/{id}/errors"),
+    ("get", "/v1/collections/{collection}/imports/{id}/errors.csv"),
     ("get", "/v1/jobs"),
     ("get", "/v1/jobs/{id}"),
     ("delete", "/v1/jobs/{id}"),
@@ -123,6 +129,7 @@ def test_the_examples_of_requests_are_accepted(mugs):
                     "urn:semblance:problem:invalid-image",
                     "urn:semblance:problem:document-not-found",
                     "urn:semblance:problem:not-found",
+                    "urn:semblance:problem:invalid-input",  # this server has no import folder
                 ), answer.text
 
 

@@ -10,6 +10,7 @@ from pydantic import ValidationError
 from starlette.datastructures import UploadFile
 from starlette.exceptions import HTTPException
 
+from api.drawing import DrawingJobs, Fallback
 from api.exchange import StrictRequest, StrictRoute, json_answer, picture_address, while_connected
 from api.limits import no_more_than
 from api.openapi import image_search_body, problems
@@ -30,6 +31,7 @@ from api.services import Services, ServicesDep
 from engine.datatypes import DocumentRef, Image, Query, Term
 from engine.generation.prompts import terms_of
 from engine.listing import Boost, Facet, Sort
+from engine.paging import START
 from engine.queries import recommendation
 from engine.results import result_as_dict
 
@@ -43,7 +45,7 @@ ERRORS = problems(404, 408, 409, 413, 415, 422, 503, 504)
 @router.post("/search/text", summary="Search by words", response_model=SearchResponse, responses=ERRORS)
 async def search_by_text(collection: CollectionName, body: TextSearch, request: Request, services: ServicesDep) -> Response:
     """Find the products that words describe."""
-    return await _answer(request, services, collection, _query(terms_of(body.query), body))
+    return await _answer(request, services, collection, _query(terms_of(body.query), body), body.fallback)
 
 
 @router.post(
@@ -56,20 +58,20 @@ async def search_by_text(collection: CollectionName, body: TextSearch, request: 
 async def search_by_image(collection: CollectionName, request: Request, services: ServicesDep) -> Response:
     """Find the products that look like a picture: uploaded as the form field `image`, or inside JSON."""
     image, options = await _read_image_search(request, services)
-    return await _answer(request, services, collection, _query((Term(image),), options))
+    return await _answer(request, services, collection, _query((Term(image),), options), options.fallback)
 
 
 @router.post("/search", summary="Search by weighted terms", response_model=SearchResponse, responses=ERRORS)
 async def search_by_terms(collection: CollectionName, body: TermSearch, request: Request, services: ServicesDep) -> Response:
     """Find products by several weighted terms: words, pictures, products like this one, vectors."""
     terms = tuple([await _term(part, services) for part in body.terms])
-    return await _answer(request, services, collection, _query(terms, body))
+    return await _answer(request, services, collection, _query(terms, body), body.fallback)
 
 
 @router.post("/search/recommend", summary="Recommend products", response_model=SearchResponse, responses=ERRORS)
 async def recommend(collection: CollectionName, body: Recommendation, request: Request, services: ServicesDep) -> Response:
     """Find the products that are like some of the collection and unlike others."""
-    return await _answer(request, services, collection, _query(recommendation(body.like, body.unlike), body))
+    return await _answer(request, services, collection, _query(recommendation(body.like, body.unlike), body), body.fallback)
 
 
 def _query(terms: tuple[Term, ...], options: SearchOptions) -> Query:
@@ -89,11 +91,15 @@ def _query(terms: tuple[Term, ...], options: SearchOptions) -> Query:
     )
 
 
-async def _answer(request: Request, services: Services, collection: str, query: Query) -> Response:
+async def _answer(request: Request, services: Services, collection: str, query: Query, fallback: Fallback | None) -> Response:
     result = await while_connected(request, services.batcher.submit(collection, query))
     body = result_as_dict(result) | {"cache": result.cache}
     for hit in body["hits"]:
         hit["image"] = picture_address(collection, hit["id"], hit["image"])
+    wanted = fallback or services.settings.fallback
+    drawing: DrawingJobs = request.app.state.drawing
+    first_page = query.cursor in (None, START)
+    body["generation"] = await drawing.fall_back(request, collection, query, result, wanted) if first_page else None
     return json_answer(body)
 
 

@@ -7,6 +7,7 @@ from pydantic import BaseModel
 
 from api.jobstore import Job
 from api.schemas.fields import example
+from api.schemas.generation import shown_result
 
 IMPORT_JOB = {
     "id": "5f0c1d9e7a3b4c2d8e6f7a10",
@@ -56,12 +57,18 @@ def job_as_dict(job: Job) -> dict[str, object]:
         "collection": job.collection,
         "progress": dict(job.progress),
         "message": job.message,
-        "result": None if job.result is None else dict(job.result),
+        "result": _result(job),
         "attempts": job.attempts,
         "cancel_requested": job.cancel,
         "created_at": _iso(job.created),
         "updated_at": _iso(job.updated),
     }
+
+
+def _result(job: Job) -> dict[str, Any] | None:
+    if job.result is None:
+        return None
+    return shown_result(job.result, job.collection) if job.kind == "generate" else dict(job.result)
 
 
 def _iso(seconds: float) -> str:

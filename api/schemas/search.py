@@ -5,6 +5,7 @@ from typing import Annotated, Literal, Self
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StrictBool, StrictInt, model_validator
 
 from api.schemas.fields import HIT, MAX_WHERE_LENGTH, Attribute, Number, Target, example
+from api.schemas.generation import Fallback, Generation
 from engine.datatypes import DIMENSIONS, MAX_ID_LENGTH, MAX_K, MAX_ORDERS, MAX_TERMS, MAX_TEXT_LENGTH
 from engine.listing import MAX_FACET_VALUES, MAX_FACETS, MAX_NAME_LENGTH
 
@@ -39,6 +40,12 @@ Names = Annotated[list[Name], BeforeValidator(_separated), Field(max_length=MAX_
 
 class SearchOptions(BaseModel):
     """What may be said beside what is looked for."""
+
+    fallback: Fallback | None = Field(
+        None,
+        description="Whether to draw what is not there: `auto` when the decision is `generate`, `always`, `never`; "
+        "without it the server's own choice.",
+    )
 
     k: StrictInt = Field(10, ge=1, le=MAX_K, description="How many hits to return at most; with a cursor, how many a page.")
     where: str | None = Field(
@@ -243,6 +250,7 @@ class SearchResponse(BaseModel):
             "timings_ms": {"encode": 3.1, "search": 0.4},
             "version": 54,
             "cache": "miss",
+            "generation": None,
         }
     )
     hits: list[SearchHit]
@@ -255,3 +263,4 @@ class SearchResponse(BaseModel):
     timings_ms: dict[str, float]
     version: int = Field(description="Version of the collection the answer was read at.")
     cache: Literal["miss", "memory", "redis"] = Field(description="The cache tier that answered.")
+    generation: Generation | None = Field(description="The drawing that was begun for what was not found; null when none was.")
