@@ -1,0 +1,1 @@
+"""Training of the decoder that draws: its autoencoder, its flow, their export, and what its drawings are worth."""
