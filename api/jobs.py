@@ -61,8 +61,11 @@ class Jobs:
     def register(self, kind: str, run: Run, *, max_waiting: int | None = None) -> None:
         """Let jobs of a kind be run by `run`, from now on and by one thread; those that wait begin at once.
 
-        `max_waiting` bounds how many of this kind may wait.
+        `max_waiting` bounds how many of this kind may wait. Whatever ran the kind before has ended first.
         """
+        if earlier := self._runners.get(kind):
+            earlier.stop()
+            earlier.join()
         if max_waiting is not None:
             self._most[kind] = max_waiting
         self._runners[kind] = _Runner(kind, run, self._store, self._data / FOLDER)

@@ -5,7 +5,7 @@ Pure ASGI. Queue lengths and deadlines of the work itself are in `api.batching` 
 
 import asyncio
 import ipaddress
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
@@ -36,8 +36,18 @@ class BodyLimit:
     `budget` bounds the bytes of all bodies in flight together, so that many large uploads cannot exhaust memory.
     """
 
-    def __init__(self, app: ASGIApp, *, limit: int, budget: int, seconds: float) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        *,
+        limit: int,
+        budget: int,
+        seconds: float,
+        passes: Callable[[Scope], bool] = lambda scope: False,
+    ) -> None:
+        """Bound every body but those that `passes` admits: their route counts them itself."""
         self._app = app
+        self._passes = passes
         self._limit = limit
         self._budget = budget
         self._seconds = seconds
@@ -45,7 +55,7 @@ class BodyLimit:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one connection; other kinds than HTTP pass through."""
-        if scope["type"] != "http":
+        if scope["type"] != "http" or self._passes(scope):
             await self._app(scope, receive, send)
             return
         announced = Headers(scope=scope).get("content-length", "")

@@ -8,7 +8,9 @@ from fastapi import Depends, Request
 
 from api.batching import MicroBatcher
 from api.fetching import Fetching
+from api.importing import KIND, Importer, clear
 from api.jobs import Jobs
+from api.uploads import Uploads
 from api.workers import Followers, Workers, WriteOrder
 from engine.config import Settings
 from engine.search import SearchEngine
@@ -29,6 +31,7 @@ class Services:
     fetching: Fetching
     jobs: Jobs
     followers: Followers
+    uploads: Uploads
 
     @classmethod
     def over(cls, engine: SearchEngine, settings: Settings) -> Self:
@@ -38,7 +41,13 @@ class Services:
         workers = Workers(threads=THREADS, **limits)  # type: ignore[arg-type]
         writes = WriteOrder(max_waiting=MAX_WRITERS, deadline_s=settings.deadline_s)
         jobs = Jobs(settings.data)
-        return cls(engine, settings, batcher, workers, writes, Fetching(settings), jobs, Followers())
+        uploads = Uploads(limit=settings.max_import_bytes, patience_s=settings.deadline_s)
+        return cls(engine, settings, batcher, workers, writes, Fetching(settings), jobs, Followers(), uploads)
+
+    def start(self) -> None:
+        """Let jobs run, also those that an earlier process left; blocks while the disk is looked at."""
+        clear(self.settings.data, self.jobs)
+        self.jobs.register(KIND, Importer(self.settings), max_waiting=self.settings.import_queue)
 
     async def close(self) -> None:
         """Answer what is under way, then stop the threads; the engine stays open."""

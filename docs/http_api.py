@@ -29,7 +29,9 @@ curl localhost:8000/v1/collections/shop/search/image -F image=@photo.jpg -F k=5 
   504. A client that hangs up frees its place.
 - **Sizes**: a body may have `SEMBLANCE_MAX_BODY_MB`, a picture `SEMBLANCE_MAX_IMAGE_MB` and `SEMBLANCE_MAX_MEGAPIXELS`. They are
   enforced while reading.
-- **Pictures** inside JSON are base64 or `data:` URIs. Paths and addresses are refused: nothing a client names is opened or fetched.
+- **Pictures** inside JSON are base64 or `data:` URIs, or addresses (`image_url`) where `SEMBLANCE_IMAGE_URL_HOSTS` names their hosts.
+  Only public addresses are reached, checked after the name was looked up and at each redirect. Paths are refused.
+- **Attributes** set to null are attributes a product does not have, in `POST` and in `PATCH`.
 - **Ids** may contain anything, also slashes: percent-encode them (`encodeURIComponent`, `urllib.parse.quote(id, safe="")`).
 - **Filters** (`where`) are described in [filters](filters.md).
 - **Keys** are asked for as soon as other machines can reach the server: when it binds to another address than loopback, or
@@ -73,6 +75,9 @@ def _operation(document: dict[str, Any], method: str, path: str, operation: dict
         yield _table("query parameter", rows)
     for kind, content in operation.get("requestBody", {}).get("content", {}).items():
         schema = _resolve(document, content["schema"])
+        if "properties" not in schema:  # a file as it is
+            yield f"Body, `{kind}`: the file."
+            continue
         fields = [
             (name, name in schema.get("required", []), field, field.get("description", ""))
             for name, field in schema["properties"].items()

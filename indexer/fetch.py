@@ -1,7 +1,7 @@
 """Picture locations become bytes: files beside the catalogue, and URLs of hosts the operator allows.
 
 Files: a catalogue is written by its shopkeeper, who is trusted with the machine's own files, so `..` and absolute paths mean what
-they say. (Catalogues that arrive over HTTP are not read here.)
+they say. A catalogue that came over HTTP is confined: to picture files below one folder, and to public addresses.
 
 URLs: only of hosts in `SEMBLANCE_FETCH_HOSTS` (`cdn.shop.com`, `*.shop.com` for its subdomains, `cdn.shop.com:8443` for one port).
 A private, loopback or link-local address is reached only if the address itself, or `localhost`, is in the list. What else holds
@@ -45,10 +45,13 @@ def locate(cell: str, base: Path) -> str:
 class Fetcher:
     """Reads pictures from files and allowed hosts; thread-safe. Close it, or use it as a context manager."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, root: Path | None = None) -> None:
+        """Read what the settings allow; with `root` only files below it, and only public addresses."""
         self._limit = settings.max_image_bytes
+        self._root = None if root is None else root.resolve()
         limits = FetchLimits(self._limit, settings.fetch_timeout_s, settings.fetch_redirects)
-        self._remote = RemoteFetcher(AllowList(settings.fetch_hosts), limits)
+        hosts = settings.fetch_hosts if root is None else (*settings.fetch_hosts, *settings.image_url_hosts)
+        self._remote = RemoteFetcher(AllowList(hosts, public_only=root is not None), limits)
 
     def __enter__(self) -> Self:
         return self
@@ -66,4 +69,8 @@ class Fetcher:
             return self._remote.fetch(location), location
         if location.startswith("data:") or "://" in location:
             raise FetchError(f"{location[:60]!r} is of a kind that is not fetched: use a file, http:// or https://")
+        if self._root is not None and not Path(location).resolve().is_relative_to(self._root):
+            raise FetchError(
+                f"the picture {location[:200]!r} lies outside the folder of the import: upload it, or give its address"
+            )
         return read_bytes(location, self._limit), location

@@ -44,7 +44,8 @@ class IndexRequest:
 
     `mapping` names columns (`{"title": "productDisplayName"}`), `limit` takes only the first rows, `retry_failed` (an earlier job's
     folder or errors.csv) only the rows refused there; neither goes with `prune`. `loaders` is the number of loading threads,
-    0 chooses.
+    0 chooses. `pictures` marks a catalogue of somebody who is not trusted with this machine: only picture files below that folder
+    are read, and none is fetched from a private address.
     """
 
     catalogue: Path
@@ -56,6 +57,7 @@ class IndexRequest:
     retry_failed: Path | None = None
     job_folder: Path | None = None
     loaders: int = 0
+    pictures: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,7 +161,7 @@ class _Job:
 
     def _stages(self, stack: ExitStack, total: int | None, log: JobLog) -> Stages:
         engine, collection = self._engine, self._collection
-        fetcher = stack.enter_context(Fetcher(engine.settings))
+        fetcher = stack.enter_context(Fetcher(engine.settings, self._request.pictures))
         loader = RowLoader(collection, engine.settings, engine.encoder.image_size, fetcher)
 
         def tick(counts: ShardReport) -> None:
@@ -172,7 +174,7 @@ class _Job:
         """Load and encode one row anew, for when a vector it shared has been deleted."""
         if row.item is None:
             raise ValueError("an unchanged row is never committed")
-        with Fetcher(self._engine.settings) as fetcher:
+        with Fetcher(self._engine.settings, self._request.pictures) as fetcher:
             loader = RowLoader(self._collection, self._engine.settings, self._engine.encoder.image_size, fetcher)
             again = loader.load(CatalogueRow(row.row, row.item.document))
         if isinstance(again, RowError) or again.item is None:
