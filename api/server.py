@@ -12,6 +12,7 @@ import uvicorn
 
 from api.app import create_app
 from api.auth import keys_required
+from api.connections import BoundedProtocol
 from api.keys import KeyRing
 from api.limits import is_loopback
 from engine import open_engine
@@ -64,6 +65,7 @@ class _Server(uvicorn.Server):
 def _config(settings: Settings, engine: SearchEngine) -> uvicorn.Config:
     return uvicorn.Config(
         create_app(settings, engine),
+        http=BoundedProtocol,
         log_config=None,
         access_log=False,
         server_header=False,

@@ -183,11 +183,11 @@ print("closed", flush=True)
 class ToyServer:
     """The real server in a process of its own, over the toy encoder; the text "slow" takes it half a second."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, prelude: str = "") -> None:
         import httpx
 
         root = Path(__file__).parent.parent
-        command = [sys.executable, "-c", TOY_SERVER, str(folder)]
+        command = [sys.executable, "-c", prelude + TOY_SERVER, str(folder)]
         self.process = subprocess.Popen(command, cwd=root, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         assert self.process.stdout is not None
         self.address = self.process.stdout.readline().strip()
@@ -203,11 +203,11 @@ class ToyServer:
 
 
 @pytest.fixture(scope="session")
-def _toy_server_factory(tmp_path_factory: pytest.TempPathFactory) -> Iterator["Callable[[], ToyServer]"]:
+def _toy_server_factory(tmp_path_factory: pytest.TempPathFactory) -> Iterator["Callable[..., ToyServer]"]:
     started: list[ToyServer] = []
 
-    def start() -> ToyServer:
-        started.append(ToyServer(tmp_path_factory.mktemp("served")))
+    def start(prelude: str = "") -> ToyServer:
+        started.append(ToyServer(tmp_path_factory.mktemp("served"), prelude))
         return started[-1]
 
     yield start
@@ -216,8 +216,8 @@ def _toy_server_factory(tmp_path_factory: pytest.TempPathFactory) -> Iterator["C
 
 
 @pytest.fixture
-def start_toy_server(_toy_server_factory: "Callable[[], ToyServer]") -> "Callable[[], ToyServer]":
-    """Start a `ToyServer` over an empty folder; it is ended with the test run if the test does not."""
+def start_toy_server(_toy_server_factory: "Callable[..., ToyServer]") -> "Callable[..., ToyServer]":
+    """Start a `ToyServer` over an empty folder, after running a prelude; it is ended with the test run if the test does not."""
     return _toy_server_factory
 
 
@@ -227,6 +227,41 @@ def toy_server(_toy_server_factory: "Callable[[], ToyServer]") -> Iterator[ToySe
     server = _toy_server_factory()
     yield server
     server.end()
+
+
+# --- a real browser -------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def chromium():
+    """A Chromium without a window, for one test file."""
+    from playwright.sync_api import sync_playwright
+
+    from tests.browser import QUIET
+
+    executable = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    if executable is None:
+        pytest.fail("the browser tests need Chromium: `apt-get install chromium`, or run them by `make test`, which installs it")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=executable, args=QUIET)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def visits(chromium):
+    """Begin a `Visit` of an address; when the test ends, each visit is asked whether the page stayed quiet."""
+    from tests.browser import Visit
+
+    begun: list[Visit] = []
+
+    def begin(address: str, **options):
+        begun.append(Visit(chromium, address, **options))
+        return begun[-1]
+
+    yield begin
+    for visit in begun:
+        visit.close()
 
 
 # --- two-tower models as small as they can be, saved the way their libraries save them -------------------------------
