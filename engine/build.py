@@ -7,10 +7,12 @@ import logging
 from pathlib import Path
 
 from engine.cache import MemoryCache, RedisCache, TieredCache
+from engine.confidence import FILE as CALIBRATION
 from engine.confidence import Calibration
 from engine.config import Settings, load_settings
+from engine.encoders.adapted import PREFIX, AdaptedEncoder
 from engine.encoders.openvino import OpenVINOEncoder
-from engine.errors import ConfigurationError
+from engine.errors import BundleError, ConfigurationError
 from engine.generation.decoder import Decoder
 from engine.generation.nudity import nudity_filter
 from engine.generation.nudity import weights as nudity_weights
@@ -37,6 +39,9 @@ def open_engine(data: Path | str | Settings | None = None) -> SearchEngine:
 
 def build_encoder(settings: Settings) -> Encoder:
     """Load the encoder `settings.encoder` names, on the device it asks for."""
+    if settings.encoder.startswith(PREFIX):
+        heads = Path(settings.encoder.removeprefix(PREFIX))
+        return AdaptedEncoder.load(heads, lambda spec: build_encoder(settings.model_copy(update={"encoder": spec})))
     folder = bundle_folder(settings.encoder)
     if folder is None:
         from engine.encoders.backbones import load_encoder  # noqa: PLC0415  torch is an extra
@@ -60,10 +65,14 @@ def build_cache(settings: Settings) -> TieredCache:
 
 
 def build_calibration(settings: Settings) -> Calibration | None:
-    """Load the calibration of a bundle; other encoders have none and their answers carry no confidence."""
+    """Load the calibration of a bundle; answers of other encoders carry no confidence until their collection is calibrated."""
     folder = bundle_folder(settings.encoder)
-    path = folder / "calibrator.json" if folder else None
-    return Calibration.load(path) if path and path.exists() else None
+    path = folder / CALIBRATION if folder else None
+    try:
+        return Calibration.load(path) if path and path.exists() else None
+    except BundleError as error:  # a search without confidence is better than none
+        logger.warning("answers carry no confidence: %s", error)
+        return None
 
 
 def decoder_folder(settings: Settings) -> Path | None:
@@ -120,13 +129,13 @@ def open_studio(settings: Settings) -> Studio:
 def bundle_folder(spec: str) -> Path | None:
     """Say which folder a bundle's name or path means; None when `spec` names a hub model or checkpoint."""
     kind, separator, name = spec.partition(":")
-    if separator and kind in ("open_clip", "hf"):
+    if separator and kind in ("open_clip", "hf", "adapted"):
         return None
     folder = BUNDLES / name if kind == "bundle" and separator else Path(spec)
     if not (folder / "bundle.json").is_file():
         raise ConfigurationError(
             f"encoder {spec!r} is no bundle: use bundle:default, a folder with bundle.json, "
-            f"open_clip:MODEL/PRETRAINED or hf:ORG/MODEL"
+            f"open_clip:MODEL/PRETRAINED, hf:ORG/MODEL or adapted:FOLDER"
         )
     return folder
 

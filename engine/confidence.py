@@ -1,82 +1,128 @@
-"""How likely a result list holds a relevant product: a few features of its scores, a logistic curve, a decision.
+"""How likely a result holds a relevant product: a logistic curve over the evidence, and what follows from it.
 
-A cosine is not a probability: its usual size differs by encoder and by kind of query. The curve is fitted on queries that
-can be answered and on queries that cannot (`engine.training.calibrate`); its parameters travel with the bundle.
+A cosine is not a probability. The curves are fitted on queries that can be answered and on queries that cannot
+(`engine.training.calibrate`); their parameters travel as one JSON file with a bundle, or with a collection that was calibrated for
+itself. What the evidence is stands in `engine.evidence`, who collects it in `engine.judge`.
 """
 
+import base64
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
-from jaxtyping import Bool, Float32, Float64
+from jaxtyping import Float64
 
-from engine.datatypes import Decision
+from engine.datatypes import DIMENSIONS, Decision, Vector, Vectors
 from engine.errors import BundleError
+from engine.evidence import FEATURES
 
-TOP = 10
-FEATURES = ("best", "lead_over_mean", "lead_over_last", "mean", "spread")
-MAX_STEPS = 100
-RIDGE = 1e-2
-
-
-def features(scores: Float32[np.ndarray, " k"]) -> Float64[np.ndarray, " f"]:
-    """Describe the ten best scores of a result, best first or not: see `FEATURES`. An empty result is all zeros."""
-    finite = np.sort(scores[np.isfinite(scores)].astype(np.float64))[::-1][:TOP]
-    if not len(finite):
-        return np.zeros(len(FEATURES))
-    rest = finite[1:] if len(finite) > 1 else finite
-    return np.array([finite[0], finite[0] - rest.mean(), finite[0] - finite[-1], finite.mean(), finite.std()])
+FORMAT = 2
+FILE = "calibrator.json"
+CurveName: TypeAlias = Literal["titled", "untitled", "picture"]
+CURVES: tuple[CurveName, ...] = ("titled", "untitled", "picture")
+STEEPEST = 30.0
+NONSENSE_BELOW = 0.3  # an odd word taken for nonsense is worse than nonsense that is drawn
+UPPER = 1.645  # deviations of a normal below which 95 % lie
 
 
 @dataclass(frozen=True, slots=True)
 class Calibrator:
-    """A logistic curve over `features`, and the probability from which a result is an answer."""
+    """A logistic curve over `FEATURES`, and the probability from which a result is an answer.
+
+    `risk` is the stated share of wrong ones among the answered queries.
+    """
 
     weights: tuple[float, ...]
     bias: float
     means: tuple[float, ...]
     deviations: tuple[float, ...]
     threshold: float = 0.5
+    risk: float = 0.0
 
-    def probability(self, scores: Float32[np.ndarray, " k"]) -> float:
-        """Estimate the probability that a relevant product is among these scores; 0 for an empty result."""
-        if not np.isfinite(scores).any():
-            return 0.0
-        standard = (features(scores) - np.array(self.means)) / np.array(self.deviations)
-        return float(_sigmoid(standard @ np.array(self.weights) + self.bias))
+    def probability(self, described: Float64[np.ndarray, "*n f"]) -> Float64[np.ndarray, "*n"]:
+        """Estimate the probability that a relevant product is among the ten best, from `engine.evidence.describe`."""
+        standard = np.clip((described - np.array(self.means)) / np.array(self.deviations), -5.0, 5.0)
+        return sigmoid(standard @ np.array(self.weights) + self.bias)
 
-    def decide(self, probability: float, *, filtered: bool = False) -> Decision:
-        """Answer when the probability reaches the threshold; else broaden a filtered query or abstain."""
-        if probability >= self.threshold:
-            return "answer"
-        return "broaden" if filtered else "abstain"
+
+@dataclass(frozen=True, slots=True)
+class Sense:
+    """Tells words that mean something from nonsense, by the query's vector alone: a logistic curve over its directions."""
+
+    weights: Vector
+    bias: float
+
+    def probability(self, query: Vector) -> float:
+        """Estimate the probability that the words mean something."""
+        return float(sigmoid(np.float64(query @ self.weights) + self.bias))
 
 
 @dataclass(frozen=True, slots=True)
 class Calibration:
-    """Two curves: words agree far more with titles than with pictures.
+    """Everything a judge needs to know about one encoder.
 
-    `titled` is for results whose documents have titles, `untitled` for pictures alone.
+    Words agree far more with titles than with pictures, and pictures with pictures more than either, so each has its own curve.
+    `words` and `pictures` are vectors of background queries: what people ask for and show elsewhere. `figures` is what was
+    measured on queries the curves were not fitted on; nothing reads it but people.
     """
 
-    titled: Calibrator
-    untitled: Calibrator
+    fingerprint: str
+    curves: Mapping[CurveName, Calibrator]
+    sense: Sense | None
+    words: Vectors
+    pictures: Vectors
+    figures: Mapping[str, Any] = field(default_factory=dict)
+
+    def decide(self, curve: CurveName, confidence: float, query: Vector | None = None) -> Decision:
+        """Answer when the curve's threshold is reached; else draw what was asked for, or abstain when it is nonsense.
+
+        `query` is the vector of a query of words; pictures always mean something.
+        """
+        if confidence >= self.curves[curve].threshold:
+            return "answer"
+        nonsense = query is not None and self.sense is not None and self.sense.probability(query) < NONSENSE_BELOW
+        return "abstain" if nonsense else "generate"
 
     @classmethod
     def load(cls, path: Path) -> "Calibration":
-        """Read a calibration; raises `BundleError` when the file is missing or incomplete."""
+        """Read a calibration; raises `BundleError` when the file is missing, incomplete or of another format."""
         try:
             fields = json.loads(path.read_text(encoding="utf-8"))
-            return cls(*(_calibrator(fields[name]) for name in ("titled", "untitled")))
-        except (OSError, ValueError, TypeError, KeyError) as error:
-            raise BundleError(f"the calibration {str(path)!r} cannot be read ({error!r}): copy the bundle again") from None
+            if fields["format"] != FORMAT or tuple(fields["features"]) != FEATURES:
+                raise ValueError(f"format {fields['format']!r} with {len(fields['features'])} features")
+            sense = fields["sense"]
+            return cls(
+                str(fields["fingerprint"]),
+                {name: _calibrator(fields["curves"][name]) for name in CURVES if name in fields["curves"]},
+                None if sense is None else Sense(np.array(sense["weights"], np.float32), float(sense["bias"])),
+                _unpacked(fields["words"]),
+                _unpacked(fields["pictures"]),
+                fields["figures"],
+            )
+        except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+            raise BundleError(
+                f"the calibration {str(path)!r} cannot be read ({error!r}): copy the bundle again, or calibrate again"
+            ) from None
 
     def save(self, path: Path) -> None:
-        """Write both curves as JSON, with the names of their features."""
-        path.write_text(json.dumps({"features": FEATURES, **asdict(self)}, indent=2) + "\n", encoding="utf-8")
+        """Write everything as JSON, with the names of the features; the file appears whole or not at all."""
+        sense = self.sense and {"weights": [round(float(w), 5) for w in self.sense.weights], "bias": self.sense.bias}
+        fields = {
+            "format": FORMAT,
+            "fingerprint": self.fingerprint,
+            "features": FEATURES,
+            "curves": {name: asdict(curve) for name, curve in self.curves.items()},
+            "sense": sense,
+            "figures": self.figures,
+            "words": _packed(self.words),
+            "pictures": _packed(self.pictures),
+        }
+        fresh = path.with_name(f".{path.name}.new")
+        fresh.write_text(json.dumps(fields, indent=1) + "\n", encoding="utf-8")
+        fresh.replace(path)
 
 
 def _calibrator(fields: Mapping[str, Any]) -> Calibrator:
@@ -84,43 +130,43 @@ def _calibrator(fields: Mapping[str, Any]) -> Calibrator:
     sizes = {len(values) for values in lists.values()}
     if sizes != {len(FEATURES)}:
         raise ValueError(f"{sizes} features, expected {len(FEATURES)}")
-    return Calibrator(bias=float(fields["bias"]), threshold=float(fields["threshold"]), **lists)
+    return Calibrator(bias=float(fields["bias"]), threshold=float(fields["threshold"]), risk=float(fields["risk"]), **lists)
 
 
-def fit(described: Float64[np.ndarray, "n f"], answered: Bool[np.ndarray, " n"], *, prior: float | None = None) -> Calibrator:
-    """Fit the curve by Newton's method with a small ridge; `described` holds `features` of results, one a row.
-
-    `prior` is the share of queries that have an answer where the curve will be used, when it differs from that among
-    `answered`: the bias is moved by the difference of their log odds (King and Zeng 2001). Raises `ValueError` unless
-    both kinds of results are there.
-    """
-    if answered.all() or not answered.any():
-        raise ValueError("calibration needs results with and without a relevant product: give both")
-    means, deviations = described.mean(0), np.maximum(described.std(0), 1e-6)
-    design = np.column_stack([(described - means) / deviations, np.ones(len(described))])
-    solution = _newton(design, answered.astype(np.float64))
-    bias = float(solution[-1]) + (0.0 if prior is None else _logit(prior) - _logit(float(answered.mean())))
-    return Calibrator(tuple(map(float, solution[:-1])), bias, tuple(map(float, means)), tuple(map(float, deviations)))
+def _packed(vectors: Vectors) -> str:
+    """Write unit rows in 8 bits a number: a background needs no more."""
+    return base64.b85encode(np.rint(vectors * 127).astype(np.int8).tobytes()).decode()
 
 
-def _logit(share: float) -> float:
-    return float(np.log(share / (1.0 - share)))
+def _unpacked(text: str) -> Vectors:
+    rows = np.frombuffer(base64.b85decode(text), np.int8).reshape(-1, DIMENSIONS).astype(np.float32)
+    unit: Vectors = rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-9)
+    return unit
 
 
-def _newton(design: Float64[np.ndarray, "n f"], target: Float64[np.ndarray, " n"]) -> Float64[np.ndarray, " f"]:
-    solution = np.zeros(design.shape[1])
-    ridge = RIDGE * np.eye(design.shape[1])
-    for _ in range(MAX_STEPS):
-        predicted = _sigmoid(design @ solution)
-        gradient = design.T @ (predicted - target) / len(target) + ridge @ solution
-        curvature = (design * (predicted * (1 - predicted))[:, None]).T @ design / len(target) + ridge
-        step = np.linalg.solve(curvature, gradient)
-        solution = solution - step
-        if np.abs(step).max() < 1e-9:
-            break
-    return solution
-
-
-def _sigmoid(x: Float64[np.ndarray, "..."]) -> Float64[np.ndarray, "..."]:
-    curve: Float64[np.ndarray, ...] = 1.0 / (1.0 + np.exp(-np.clip(x, -30.0, 30.0)))
+def sigmoid(x: Float64[np.ndarray, "..."] | np.float64) -> Float64[np.ndarray, "..."]:
+    """Squeeze any number between 0 and 1, as the logistic curve does."""
+    curve: Float64[np.ndarray, ...] = 1.0 / (1.0 + np.exp(-np.clip(x, -STEEPEST, STEEPEST)))
     return curve
+
+
+def threshold_for(
+    confidence: Float64[np.ndarray, " n"], wrong: Float64[np.ndarray, " n"], weight: Float64[np.ndarray, " n"], risk: float
+) -> float:
+    """Find the lowest threshold at which the answered queries are wrong at most at the rate `risk`, with certainty to spare.
+
+    Conformal risk control (Angelopoulos et al., ICLR 2024) of the error among the answered, counted as conformal selection does
+    (Jin and Candes, JMLR 2023): the next query is taken as answered and wrong. Above that the rate's upper bound at 95 % is what
+    must hold, as in Learn then Test (Angelopoulos et al., 2021), so that one fit in twenty exceeds it and not one in two. `wrong`
+    is 1 for a query whose answer would be none, `weight` how much each counts. Above 1 when no threshold will do: then nothing is
+    answered.
+    """
+    order = np.argsort(-confidence, kind="stable")
+    answered, failed = np.cumsum(weight[order]), np.cumsum((weight * wrong)[order])
+    unit = float(weight.max())
+    rate = (failed + unit) / (answered + unit)
+    effective = answered**2 / np.cumsum(weight[order] ** 2)
+    bound = rate + UPPER * np.sqrt(rate * (1 - rate) / effective)
+    ends = np.append(np.diff(confidence[order]) < 0, True)  # equal confidences are answered together
+    held = np.flatnonzero(ends & (bound <= risk))
+    return float(confidence[order][held[-1]]) if len(held) else 1.01

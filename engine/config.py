@@ -14,6 +14,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from engine.errors import ConfigurationError
 
 PREFIX = "SEMBLANCE_"
+_METRICS = "PROMETHEUS_MULTIPROC_DIR"  # the name is prometheus_client's, which reads it when it is imported
 
 
 class Settings(BaseSettings):
@@ -24,7 +25,8 @@ class Settings(BaseSettings):
     data: Path = Field(Path("semblance-data"), description="Folder that holds the collections.")
     encoder: str = Field(
         "bundle:default",
-        description="Which encoder embeds: `bundle:default`, a bundle's folder, `open_clip:MODEL/PRETRAINED`, `hf:ORG/MODEL`.",
+        description="Which encoder embeds: `bundle:default`, a bundle's folder, `open_clip:MODEL/PRETRAINED`, `hf:ORG/MODEL`, "
+        "`adapted:FOLDER`.",
     )
     device: Literal["auto", "cpu", "cuda", "openvino"] = Field(
         "auto", description="Where the encoder runs; `auto` takes CUDA when torch finds it, else OpenVINO for bundles."
@@ -41,6 +43,9 @@ class Settings(BaseSettings):
     )
     cache_entries: int = Field(20_000, ge=0, description="Entries of the in-process cache; 0 turns it off.")
     cache_ttl_s: int = Field(3_600, ge=1, description="Seconds after which a cached entry is forgotten.")
+    index_kind: Literal["auto", "flat", "ivf-sq8", "ivf-pq"] = Field(
+        "auto", description="What large collections are indexed by; `auto` goes by size, or by what `semblance index tune` found."
+    )
     busy_timeout_ms: int = Field(10_000, ge=0, description="Longest wait for another writer's lock, in milliseconds.")
     max_image_mb: float = Field(20.0, gt=0, description="Largest picture file read, in MB.")
     max_megapixels: float = Field(64.0, gt=0, description="Largest picture decoded, in millions of pixels.")
@@ -109,6 +114,14 @@ class Settings(BaseSettings):
         "bundled", description="Which Whisper listens: `bundled` (English), a size such as `base` or `large-v3`, or a folder."
     )
     voice_seconds: float = Field(60.0, gt=0, le=3_600, description="Longest recording a voice search accepts, in seconds.")
+    log_queries: bool = Field(
+        False, description="Keep what was searched for, in words, with its confidence, in each collection's folder."
+    )
+    workers: int = Field(1, ge=1, le=64, description="Processes that serve; each has an encoder and a cache of its own.")
+    log_format: Literal["text", "json"] = Field("text", description="Log lines as text, or as one JSON object a line.")
+    otlp_endpoint: str | None = Field(
+        None, description="OpenTelemetry collector that traces go to, such as `http://localhost:4318` (extra `tracing`)."
+    )
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="How much the process logs.")
 
     @field_validator("fetch_hosts", "image_url_hosts", "allowed_hosts", "cors_origins", "moderation", mode="before")
@@ -140,6 +153,16 @@ class Settings(BaseSettings):
     def max_body_bytes(self) -> int:
         """The limit of a request body in bytes."""
         return int(self.max_body_mb * 1_000_000)
+
+
+def share_metrics(folder: Path) -> None:
+    """Let this process, and those it starts, count into files of `folder`; before `prometheus_client` is imported."""
+    os.environ[_METRICS] = str(folder)
+
+
+def metrics_folder() -> Path | None:
+    """Return the folder that several processes count into; None when this process counts alone."""
+    return Path(os.environ[_METRICS]) if os.environ.get(_METRICS) else None
 
 
 def load_settings(**overrides: Any) -> Settings:  # noqa: ANN401  values of any field

@@ -29,7 +29,9 @@ FEATURES = (
     "z_best",
     "z_mean",
     "image",
+    "image_best",
     "title",
+    "title_best",
     "agreement",
     "consistency",
     "familiarity",
@@ -92,9 +94,10 @@ def describe(outcome: Outcome, null: Null, bank: Vectors, elsewhere: Vectors) ->
         (best - null.best) / null.best_deviation,
         (float(first.mean()) - null.mean) / null.mean_deviation,
     )
-    views = (_number(outcome.image[0]), _number(outcome.title[0]), _agreement(outcome.image, outcome.title))
+    image, title = _mean_and_best(outcome.image), _mean_and_best(outcome.title)
+    views = (*image, *title, _agreement(outcome.image, outcome.title))
     reference = _reference(outcome.query, elsewhere)
-    beyond = (reference, best - reference if np.isnan(outcome.image[0]) else float(np.nanmax(outcome.image[:TOP])) - reference)
+    beyond = (reference, (image[1] or best) - reference)
     return np.array([*spread, *views, _consistency(outcome.top), *_against(outcome, bank), *beyond], np.float64)
 
 
@@ -107,8 +110,10 @@ def entropy(scores: Float64[np.ndarray, " n"]) -> float:
     return float(-(shares * np.log(shares + 1e-12)).sum() / np.log(len(scores)))
 
 
-def _number(value: np.floating) -> float:
-    return 0.0 if np.isnan(value) else float(value)
+def _mean_and_best(cosines: Float32[np.ndarray, " n"]) -> tuple[float, float]:
+    """Give the mean of the ten best cosines of a view, and the best; 0 for a view that no document has."""
+    best = np.sort(cosines[~np.isnan(cosines)].astype(np.float64))[::-1][:TOP]
+    return (float(best.mean()), float(best[0])) if len(best) else (0.0, 0.0)
 
 
 def _agreement(image: Float32[np.ndarray, " n"], title: Float32[np.ndarray, " n"]) -> float:

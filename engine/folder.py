@@ -21,7 +21,9 @@ logger = logging.getLogger(__name__)
 FORMAT = 1
 ABOUT = "collection.json"
 DATABASE = "documents.sqlite"
-_OWN_FILES = {DATABASE, f"{DATABASE}-wal", f"{DATABASE}-shm", "segments", "CURRENT", "CURRENT.new", "compaction.lock", "media"}
+_DATABASE_FILES = (DATABASE, f"{DATABASE}-wal", f"{DATABASE}-shm")
+_OWN_FILES = {*_DATABASE_FILES, "segments", "CURRENT", "CURRENT.new", "compaction.lock", "index.json", "index.json.new", "media"}
+_OWN_FILES |= {"calibrator.json", "queries.jsonl", "queries.1.jsonl"}
 _ABANDONED_S = 3600  # nobody takes an hour to make an empty collection
 
 
@@ -37,15 +39,24 @@ def make_folder(path: Path, *, fingerprint: str, encoder: str, busy_timeout_ms: 
         DocumentStore.create(fresh / DATABASE, busy_timeout_ms=busy_timeout_ms).close()
         (fresh / ABOUT).write_bytes(orjson.dumps(about, option=orjson.OPT_INDENT_2))
         sync(fresh / ABOUT)
-        sync(fresh)
-        fresh.rename(path)  # whole or not at all; fails when another process was faster
-        sync(path.parent)
+        put_in_place(fresh, path)
     except OSError as error:
-        if (path / ABOUT).exists():
-            raise _exists(path) from error
         raise StorageError(f"collection {path} cannot be created: {error}") from error
     finally:
         shutil.rmtree(fresh, ignore_errors=True)  # there only when it did not work
+
+
+def put_in_place(fresh: Path, path: Path) -> None:
+    """Let a finished folder appear under its name, in one step; raises `CollectionExists` when another process was faster."""
+    sync(fresh)
+    try:
+        _clear_place(path)
+        fresh.rename(path)
+    except OSError as error:
+        if (path / ABOUT).exists():
+            raise _exists(path) from error
+        raise
+    sync(path.parent)
 
 
 def read_about(path: Path) -> Mapping[str, object]:

@@ -9,16 +9,17 @@ from typing import Any, Literal
 
 import orjson
 
-from engine.datatypes import Evidence, Hit, SearchResult
+from engine.datatypes import Evidence, Hit, Relaxation, SearchResult
 from engine.listing import Counted, CountedRange, FacetResult
 
 
 def result_as_dict(result: SearchResult) -> dict[str, Any]:
-    """Lay a result out as JSON: hits, confidence, decision, total, admitted, facets, cursor, timings_ms, version."""
+    """Lay a result out as JSON: hits, confidence, decision, broaden, total, admitted, facets, cursor, timings_ms, version."""
     return {
         "hits": [_hit_as_dict(hit) for hit in result.hits],
         "confidence": None if result.confidence is None else round(result.confidence, 4),
         "decision": result.decision,
+        "broaden": [dataclasses.asdict(relaxation) for relaxation in result.broaden],
         "total": result.total,
         "admitted": result.admitted,
         "facets": [_facet_as_dict(facet) for facet in result.facets],
@@ -59,7 +60,8 @@ def unpack(data: bytes, cache: Literal["memory", "redis"]) -> SearchResult:
     """Decode what `pack` wrote, marked with the tier it was found in."""
     fields = orjson.loads(data)
     hits, facets = tuple(map(_hit, fields["hits"])), tuple(map(_facet, fields["facets"]))
-    return SearchResult(**(fields | {"hits": hits, "facets": facets, "cache": cache}))
+    broaden = tuple(Relaxation(**relaxation) for relaxation in fields["broaden"])
+    return SearchResult(**(fields | {"hits": hits, "facets": facets, "broaden": broaden, "cache": cache}))
 
 
 def _hit(fields: Mapping[str, Any]) -> Hit:

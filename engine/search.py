@@ -10,20 +10,21 @@ from pathlib import Path
 from types import TracebackType
 from typing import TypeAlias, Unpack
 
-import numpy as np
 import orjson
 
 from engine import media
+from engine.advice import NO_ADVICE, Advice, advise
 from engine.answers import assured, described, frozen, hits_of, turned
 from engine.cache import TieredCache, cache_key
 from engine.collection import Collection
 from engine.confidence import Calibration
 from engine.config import Settings
-from engine.datatypes import Decision, Document, Hit, Image, ImageSource, Query, SearchResult, Term, Vectors
+from engine.datatypes import Document, Image, ImageSource, Query, SearchResult, Term, Vectors
 from engine.encoders.images import decode, read_bytes
 from engine.errors import InvalidImage, InvalidQuery, SemblanceError
 from engine.generation.prompts import terms_of
 from engine.ingest import DocumentStatus, Writer
+from engine.judge import Judge
 from engine.library import Library
 from engine.listing import ListOptions, parsed
 from engine.metrics import StageTimer
@@ -31,6 +32,7 @@ from engine.paging import START
 from engine.paging import read as read_cursor
 from engine.protocols import Encoder
 from engine.queries import EncodedQuery, QueryEncoder, identity, recommendation
+from engine.querylog import QueryLog
 from engine.results import pack, unpack
 from engine.retrieval import Retrieved, retrieve
 
@@ -47,8 +49,9 @@ class SearchEngine:
         self.encoder = encoder
         self.library = Library(settings, encoder)
         self._cache = cache
-        self._calibration = calibration
+        self.judge = Judge(calibration)
         self._queries = QueryEncoder(encoder, cache)
+        self._log = QueryLog(enabled=settings.log_queries)
         self._thumbnails = media.Thumbnails(settings)
 
     def __enter__(self) -> "SearchEngine":
@@ -61,6 +64,11 @@ class SearchEngine:
         """Close every collection and the cache; the engine cannot be used afterwards."""
         self.library.close()
         self._cache.close()
+
+    @property
+    def cache(self) -> TieredCache:
+        """The cache, whose tiers count their hits, misses and errors."""
+        return self._cache
 
     # Collections
 
@@ -194,10 +202,18 @@ class SearchEngine:
             encoded = self._queries.encode([queries[number] for number in open_queries], collection)
         with timer.stage("search"):
             found = retrieve(collection, {n: (queries[n], e) for n, e in zip(open_queries, encoded, strict=True)})
+        with timer.stage("judge"):
+            pairs = {n: (queries[n], e) for n, e in zip(open_queries, encoded, strict=True) if isinstance(e, EncodedQuery)}
+            good = {n: pair for n, pair in pairs.items() if not isinstance(found[n], SemblanceError)}
+            advice = advise(self.judge, self._queries, collection, good)
         with timer.stage("hydrate"):
-            fresh = {number: self._conclude(collection, queries[number], result) for number, result in found.items()}
+            fresh = {n: self._conclude(collection, queries[n], result, advice.get(n, NO_ADVICE)) for n, result in found.items()}
         self._cache.set_many({keys[n]: pack(answer) for n, answer in fresh.items() if isinstance(answer, SearchResult)})
         answers |= fresh
+        for number, query in enumerate(queries):
+            answer = answers[number]
+            if isinstance(answer, SearchResult):
+                self._log.write(collection.path, query, answer)
         return [_timed(answers[number], timer) for number in range(len(queries))]
 
     def _result_key(self, collection: Collection, version: int, query: Query) -> bytes:
@@ -228,26 +244,25 @@ class SearchEngine:
                     pages[number] = error
         return pages
 
-    def _conclude(self, collection: Collection, query: Query, found: Retrieved | SemblanceError) -> Answer:
+    def _conclude(self, collection: Collection, query: Query, found: Retrieved | SemblanceError, advice: Advice) -> Answer:
         if isinstance(found, SemblanceError):
             return found
         hits, taken = hits_of(collection, found.entries, query.k)
         hits = described(hits, found)
-        confidence, decision = assured(*self._judge(hits, query), found.lift)
+        confidence, decision = assured(advice.confidence, advice.decision, found.lift)
+        broaden = () if decision == "answer" else advice.broaden
         result = SearchResult(
-            hits, confidence, decision, found.total, {}, found.version, admitted=found.admitted, facets=found.facets
+            hits,
+            confidence,
+            decision,
+            found.total,
+            {},
+            found.version,
+            admitted=found.admitted,
+            facets=found.facets,
+            broaden=broaden,
         )
         return replace(result, cursor=frozen(self._list_key(collection, query).hex(), query, found, result, taken))
-
-    def _judge(self, hits: Sequence[Hit], query: Query) -> tuple[float | None, Decision]:
-        if not hits:
-            return (0.0, "broaden") if query.where else (0.0, "abstain")
-        if self._calibration is None or not all(isinstance(term.content, str) for term in query.terms):
-            return None, "answer"  # the curves were fitted on words
-        titled = query.target != "image" and "title" in hits[0].views
-        curve = self._calibration.titled if titled else self._calibration.untitled
-        confidence = curve.probability(np.array([hit.score for hit in hits], np.float32))
-        return confidence, curve.decide(confidence, filtered=query.where is not None)
 
 
 def _timed(answer: Answer, timer: StageTimer) -> Answer:

@@ -30,7 +30,7 @@ def test_words_find_the_product_they_name(mugs):
     body = answer.json()
     assert ids(answer)[0] == "p1"
     assert len(body["hits"]) == 3
-    promised = {"hits", "confidence", "decision", "total", "admitted", "facets", "cursor", "timings_ms", "version", "cache"}
+    promised = {"hits", "confidence", "decision", "broaden", "total", "admitted", "facets", "cursor", "timings_ms", "version", "cache"}
     assert set(body) == promised
     assert body["admitted"] == 6
     assert 0.8 < body["hits"][0]["score"] <= 1

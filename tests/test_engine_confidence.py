@@ -1,4 +1,4 @@
-"""The confidence of a result list."""
+"""Curves, thresholds and decisions, and the file they travel in."""
 
 import json
 from dataclasses import replace
@@ -6,79 +6,81 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from engine.confidence import FEATURES, Calibration, Calibrator, features, fit
+from engine.confidence import CURVES, Calibration, Calibrator, Sense, threshold_for
 from engine.errors import BundleError
+from engine.evidence import FEATURES
+
+BEST = FEATURES.index("best")
 
 
-def results(count: int, best: float, seed: int) -> np.ndarray:
-    random = np.random.default_rng(seed)
-    lists = [np.sort(random.normal(0.2, 0.03, 10))[::-1] for _ in range(count)]
-    return np.stack([features(np.concatenate([[best + random.normal(0, 0.02)], row[1:]]).astype(np.float32)) for row in lists])
+def curve(**changes: object) -> Calibrator:
+    """A logistic curve of the best score alone, steepest at 0.4."""
+    weights = tuple(1.0 if place == BEST else 0.0 for place in range(len(FEATURES)))
+    means = tuple(0.4 if place == BEST else 0.0 for place in range(len(FEATURES)))
+    plain = Calibrator(weights, 0.0, means, (0.1,) * len(FEATURES))
+    return replace(plain, **changes)  # type: ignore[arg-type]
+
+
+def described(best: float) -> np.ndarray:
+    row = np.zeros(len(FEATURES))
+    row[BEST] = best
+    return row
+
+
+def unit(count: int, seed: int = 0) -> np.ndarray:
+    rows = np.random.default_rng(seed).normal(size=(count, 256)).astype(np.float32)
+    return rows / np.linalg.norm(rows, axis=1, keepdims=True)
 
 
 @pytest.fixture
-def calibrator() -> Calibrator:
-    described = np.concatenate([results(200, 0.6, 1), results(200, 0.28, 2)])
-    return fit(described, np.arange(400) < 200)
+def calibration() -> Calibration:
+    sense = Sense(np.eye(256, dtype=np.float32)[0] * 8, 0.0)
+    return Calibration("f" * 16, {name: curve() for name in CURVES}, sense, unit(3), unit(2, 1), {"ece": 0.01})
 
 
-def test_a_clear_winner_is_likelier_than_a_flat_list(calibrator: Calibrator) -> None:
-    clear = calibrator.probability(np.array([0.6, 0.2, 0.19, 0.18, 0.17, 0.16, 0.15, 0.14, 0.13, 0.12], np.float32))
-    flat = calibrator.probability(np.linspace(0.26, 0.17, 10, dtype=np.float32))
-    assert clear > 0.9
-    assert flat < 0.1
-    assert calibrator.decide(clear) == "answer"
-    assert calibrator.decide(flat) == "abstain"
-    assert calibrator.decide(flat, filtered=True) == "broaden"
+def test_a_higher_score_is_likelier_to_hold_an_answer() -> None:
+    low, middle, high = (float(curve().probability(described(best))) for best in (0.2, 0.4, 0.7))
+    assert low < middle < high
+    assert middle == pytest.approx(0.5)
 
 
-def test_the_stated_probability_is_the_observed_rate() -> None:
-    random = np.random.default_rng(3)
-    lists = np.sort(random.uniform(0, 1, (4_000, 10)).astype(np.float32), axis=1)[:, ::-1]
-    described = np.stack([features(row) for row in lists])
-    truth = random.random(4_000) < 1 / (1 + np.exp(-8 * (described[:, 0] - 0.9)))
-    calibrator = fit(described, truth)
-    stated = np.array([calibrator.probability(row) for row in lists])
-    for low, high in ((0.3, 0.5), (0.5, 0.7)):
-        chosen = (stated >= low) & (stated < high)
-        assert abs(stated[chosen].mean() - truth[chosen].mean()) < 0.06
+def test_an_outlier_moves_the_curve_no_further_than_five_deviations() -> None:
+    assert float(curve().probability(described(9.0))) == float(curve().probability(described(0.9)))
 
 
-def test_no_result_has_no_probability(calibrator: Calibrator) -> None:
-    assert calibrator.probability(np.zeros(0, np.float32)) == 0.0
-    assert calibrator.probability(np.full(3, -np.inf, np.float32)) == 0.0
+def test_decisions_follow_the_threshold_and_the_sense(calibration: Calibration) -> None:
+    meaningful, nonsense = np.eye(256, dtype=np.float32)[0], -np.eye(256, dtype=np.float32)[0]
+    assert calibration.decide("titled", 0.9, nonsense) == "answer"
+    assert calibration.decide("titled", 0.1, meaningful) == "generate"
+    assert calibration.decide("titled", 0.1, nonsense) == "abstain"
+    assert calibration.decide("picture", 0.1) == "generate"
 
 
-@given(st.lists(st.floats(-1, 1, width=32), max_size=40))
-def test_any_number_of_scores_gives_a_probability(scores: list[float]) -> None:
-    calibrator = Calibrator((1.0,) * len(FEATURES), 0.0, (0.0,) * len(FEATURES), (1.0,) * len(FEATURES))
-    assert 0.0 <= calibrator.probability(np.array(scores, np.float32)) <= 1.0
-
-
-@given(st.lists(st.floats(-1, 1, width=32), min_size=1, max_size=15), st.randoms())
-def test_order_does_not_matter(scores: list[float], random: object) -> None:
-    shuffled = list(scores)
-    random.shuffle(shuffled)  # type: ignore[attr-defined]
-    assert np.allclose(features(np.array(scores, np.float32)), features(np.array(shuffled, np.float32)))
-
-
-def test_saved_and_loaded_it_says_the_same(calibrator: Calibrator, tmp_path: Path) -> None:
-    calibration = Calibration(calibrator, replace(calibrator, bias=1.0))
+def test_saved_and_loaded_it_says_the_same(calibration: Calibration, tmp_path: Path) -> None:
     calibration.save(tmp_path / "calibrator.json")
-    assert Calibration.load(tmp_path / "calibrator.json") == calibration
+    loaded = Calibration.load(tmp_path / "calibrator.json")
+    assert (loaded.fingerprint, loaded.curves, loaded.figures) == (calibration.fingerprint, calibration.curves, calibration.figures)
+    assert np.abs(loaded.words - calibration.words).max() < 0.005
+    assert loaded.sense is not None
+    assert loaded.sense.probability(np.eye(256, dtype=np.float32)[0]) > 0.99
 
 
-ONE_FEATURE = {"weights": [1], "means": [1], "deviations": [1], "bias": 0, "threshold": 1}
+@pytest.mark.parametrize("damage", ["", "[]", "{}", '{"format": 1}'])
+def test_a_damaged_file_is_refused(damage: str, tmp_path: Path) -> None:
+    (tmp_path / "calibrator.json").write_text(damage)
+    with pytest.raises(BundleError, match=r"calibrator\.json.*calibrate again"):
+        Calibration.load(tmp_path / "calibrator.json")
 
 
-@pytest.mark.parametrize("content", ["", "[]", "{}", json.dumps({"titled": ONE_FEATURE, "untitled": ONE_FEATURE})])
-def test_a_damaged_file_is_refused(content: str, tmp_path: Path) -> None:
+def test_a_file_for_other_features_is_refused(calibration: Calibration, tmp_path: Path) -> None:
     path = tmp_path / "calibrator.json"
-    path.write_text(content)
-    with pytest.raises(BundleError, match=r"calibrator\.json"):
+    calibration.save(path)
+    fields = json.loads(path.read_text())
+    path.write_text(json.dumps(fields | {"features": fields["features"][1:]}))
+    with pytest.raises(BundleError, match="features"):
         Calibration.load(path)
 
 
@@ -87,14 +89,33 @@ def test_a_missing_file_is_refused(tmp_path: Path) -> None:
         Calibration.load(tmp_path / "none.json")
 
 
-def test_one_kind_of_result_cannot_be_fitted() -> None:
-    with pytest.raises(ValueError, match="with and without"):
-        fit(results(10, 0.5, 0), np.ones(10, bool))
+def results(count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Confidences, and whether each answer is wrong: the likelier right the surer."""
+    random = np.random.default_rng(seed)
+    confidence = random.random(count)
+    return confidence, (random.random(count) > confidence).astype(np.float64)
 
 
-def test_a_prior_moves_the_odds_by_what_it_says() -> None:
-    described = np.concatenate([results(100, 0.4, 1), results(300, 0.36, 2)])
-    truth = np.arange(400) < 100
-    as_seen, evened = fit(described, truth), fit(described, truth, prior=0.5)
-    assert evened.bias - as_seen.bias == pytest.approx(np.log(3))
-    assert evened.weights == as_seen.weights
+def test_the_stated_risk_holds_on_unseen_queries() -> None:
+    """Over 100 fresh draws the error among the answered is on average no more than was stated, and little is given away."""
+    rates = []
+    for seed in range(100):
+        confidence, wrong = results(2_000, seed)
+        level = threshold_for(confidence, wrong, np.ones(2_000), 0.2)
+        unseen, failed = results(2_000, 1_000 + seed)
+        rates.append(failed[unseen >= level].mean())
+    assert 0.1 < np.mean(rates) <= 0.2
+    assert np.mean(np.array(rates) > 0.2) < 0.15
+
+
+def test_without_a_threshold_that_will_do_nothing_is_answered() -> None:
+    assert threshold_for(np.array([0.9, 0.8]), np.array([1.0, 1.0]), np.ones(2), 0.1) > 1
+
+
+@settings(deadline=None)
+@given(st.lists(st.tuples(st.floats(0, 1), st.booleans()), min_size=1, max_size=60), st.floats(0.05, 0.9))
+def test_what_a_threshold_admits_was_wrong_no_oftener_than_stated(pairs: list[tuple[float, bool]], risk: float) -> None:
+    confidence, wrong = (np.array(list(column), np.float64) for column in zip(*pairs, strict=True))
+    level = threshold_for(confidence, wrong, np.ones(len(pairs)), risk)
+    admitted = confidence >= level
+    assert not admitted.any() or wrong[admitted].mean() <= risk

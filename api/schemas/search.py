@@ -214,6 +214,16 @@ class FacetAnswer(BaseModel):
     high: float | None = Field(description="The highest number.")
 
 
+class RelaxationAnswer(BaseModel):
+    """What a query could do without."""
+
+    model_config = example({"kind": "filter", "without": "price < 5", "matches": 12, "confidence": 0.87})
+    kind: Literal["filter", "term"] = Field(description="A condition of the filter (or all of it), or one of several terms.")
+    without: str = Field(description="The condition, or the words of the term.")
+    matches: int = Field(description="Products that would then match.")
+    confidence: float | None = Field(description="Confidence of the answer the broader query would get.")
+
+
 class SearchResponse(BaseModel):
     """What was found, how sure the engine is of it, and how it came about."""
 
@@ -233,6 +243,7 @@ class SearchResponse(BaseModel):
             ],
             "confidence": 0.93,
             "decision": "answer",
+            "broaden": [],
             "total": 12,
             "admitted": 54,
             "facets": [
@@ -255,7 +266,10 @@ class SearchResponse(BaseModel):
     )
     hits: list[SearchHit]
     confidence: float | None = Field(description="Calibrated probability that a relevant product is among the hits.")
-    decision: Literal["answer", "broaden", "generate", "abstain"]
+    decision: Literal["answer", "broaden", "generate", "abstain"] = Field(
+        description="Whether the hits are an answer; else whether a broader query has one, or it should be drawn, or is nonsense."
+    )
+    broaden: list[RelaxationAnswer] = Field(description="Ways to relax a query without an answer that has one, the best first.")
     total: int = Field(description="Relevant products, up to 1,000: those whose score comes near enough to the best.")
     admitted: int = Field(description="Products the filter admits, relevant or not.")
     facets: list[FacetAnswer] = Field(description="Counts over the relevant products, in the order asked for.")

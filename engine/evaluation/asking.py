@@ -49,7 +49,7 @@ def _answered(question: Question, found: Retrieved | SemblanceError, names: Mapp
     if isinstance(found, SemblanceError):
         found.add_note(f"asked by {question.id!r}")
         raise found
-    scored = [(names.get(candidate.key, ""), candidate.score) for candidate in found.candidates]
+    scored = [(names.get(entry.key, ""), entry.score) for entry in found.entries]
     return ranked(question, scored, len(names))
 
 

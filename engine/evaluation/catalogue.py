@@ -36,11 +36,12 @@ def read_products(collection: Collection, most: int | None = None) -> list[Produ
     for id in collection.ids():
         batch.append(id)
         if len(batch) == DOCUMENTS_PER_READ:
-            found += _products(collection, batch)
+            found.extend(_products(collection, batch))
             batch = []
         if most is not None and len(found) + len(batch) >= most:
             break
-    return found + _products(collection, batch)
+    found.extend(_products(collection, batch))
+    return found
 
 
 def _products(collection: Collection, ids: Sequence[str]) -> Iterator[Product]:

@@ -44,7 +44,10 @@ class Pairings:
     def build(
         cls, texts: Vectors, images: Vectors, keys: Sequence[str], groups: Sequence[str], splits: Sequence[Split] | None = None
     ) -> "Pairings":
-        """Give every key a number and deal the groups into splits, unless they are given; raises `SplitLeak` when one crosses them."""
+        """Give every key a number and deal the groups into splits, unless they are given.
+
+        Raises `SplitLeak` when a group crosses them, `InvalidInput` for too few pairs.
+        """
         chosen = tuple(splits) if splits is not None else tuple(split_of(group) for group in groups)
         seen: dict[str, Split] = {}
         for group, split in zip(groups, chosen, strict=True):

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from engine.confidence import FILE
 from engine.datatypes import DIMENSIONS, Vectors
 from engine.encoders.bundle import Bundle
 from engine.encoders.openvino import OpenVINOEncoder
@@ -43,7 +44,7 @@ def release(bundle: Path, items: Sequence[Item], training: dict[str, Any], progr
     pairs = Pairs.build(items)
     figures = plain(retrieval_report(pairs, images, encoder.encode_texts, "val"))
     figures |= plain(retrieval_report(pairs, images, encoder.encode_texts, "test"))
-    calibrate(items, images, encoder.encode_texts).save(bundle / "calibrator.json")
+    calibrate(encoder, items, images).save(bundle / FILE)
     manifest = Bundle.load(bundle).manifest
     finish_bundle(bundle, name=manifest.name, parameters=manifest.parameters, training=training | {"figures": figures})
     return bundle

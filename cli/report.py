@@ -1,0 +1,53 @@
+"""`semblance report`: what the query log says about a collection."""
+
+import time
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from cli import options
+from cli.output import note, say_json, say_table
+
+app = typer.Typer(help="Report on what was asked of a collection.", no_args_is_help=True)
+
+SECONDS_PER_DAY = 86_400
+
+
+@app.callback()
+def report() -> None:
+    """Report on what was asked of a collection."""
+
+
+@app.command("misses")
+def misses(
+    collection: options.Collection,
+    days: Annotated[float, typer.Option("--days", metavar="N", help="How far back to look.")] = 30.0,
+    most: Annotated[int, typer.Option("--most", metavar="N", min=1, help="How many wishes to list.")] = 20,
+    data: options.Data = None,
+    json: options.Json = False,
+) -> None:
+    """List what customers wanted and the shop does not stock: queries without an answer, gathered by meaning and counted.
+
+    Reads the log that the setting SEMBLANCE_LOG_QUERIES turns on. Needs the extra `lab`.
+    """
+    settings = options.settings_for(data)
+    from engine import open_engine
+    from engine.evaluation.misses import distinct_texts, gather_misses, missed
+    from engine.querylog import LOG, read_log
+
+    with open_engine(settings) as engine:
+        folder: Path = engine.collection(collection).path
+        logged = list(read_log(folder, since=time.time() - days * SECONDS_PER_DAY))
+        unmet = missed(logged)
+        texts = distinct_texts(unmet)
+        found = gather_misses(unmet, texts, engine.embed_texts(texts), most=most)
+    if json:
+        say_json({"queries": len(logged), "missed": len(unmet), "misses": [miss.as_dict() for miss in found]})
+        return
+    if not (folder / LOG).exists():
+        note(f"no query of {collection} was logged yet: SEMBLANCE_LOG_QUERIES=true semblance serve keeps a log")
+        return
+    rows = [(str(m.count), m.label, f"{m.confidence:.2f}", m.best, ", ".join(m.queries[1:])) for m in found]
+    say_table(("asked", "wanted", "confidence", "nearest", "also"), rows)
+    note(f"{len(unmet)} of {len(logged)} queries of the last {days:g} days found no answer")
