@@ -129,6 +129,7 @@ def test_the_examples_of_requests_are_accepted(mugs):
                     "urn:semblance:problem:invalid-image",
                     "urn:semblance:problem:document-not-found",
                     "urn:semblance:problem:not-found",
+                    "urn:semblance:problem:not-implemented",  # this server has nothing that draws
                     "urn:semblance:problem:invalid-input",  # this server has no import folder
                 ), answer.text
 

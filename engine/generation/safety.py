@@ -41,7 +41,7 @@ class ConceptList:
         """Raise `GenerationRefused` for words that are not drawn."""
         rule = self.rule_for(text)
         if rule is not None:
-            raise refusal(rule, "the words of the request")
+            raise refusal(rule, "the wording of the request")
 
 
 @cache
