@@ -1,151 +1,32 @@
-"""The search page as a visitor meets it: a real Chromium against the real server.
+"""The search page as a visitor meets it: a real Chromium against the real server."""
 
-Every test also proves that the page stayed quiet: no console errors, no policy violations, no request to any other host.
-"""
-
-import base64
-import io
 import re
-import shutil
-from urllib.parse import urlsplit
+from functools import partial
+from pathlib import Path
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from PIL import Image
-from playwright.sync_api import expect, sync_playwright
+from playwright.sync_api import expect
 
-from engine.ranking import TITLE_SHARE
-from engine.testing import COLOURS
+from api.keys import KeyRequest, KeyRing
+from tests.browser import CARDS, HOSTILE, fill_shop, first, search
 
 pytestmark = pytest.mark.browser
-
-PHONE = {"viewport": {"width": 360, "height": 740}, "has_touch": True, "is_mobile": True}
-QUIET = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update", "--no-first-run"]
-HOSTILE = "<img src=x onerror=window.pwned=1><script>window.pwned=1</script>${window.pwned=1}"
-CARDS = "a.card"
-
-
-@pytest.fixture(scope="module")
-def chromium():
-    executable = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-    if executable is None:
-        pytest.fail("the browser tests need Chromium: `apt-get install chromium`, or run them by `make test`, which installs it")
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=executable, args=QUIET)
-        yield browser
-        browser.close()
 
 
 @pytest.fixture(scope="module")
 def shop(toy_server):
-    """The server with `shop`: six mugs with pictures, and products of a hostile and a wordy feed; and the empty `attic`."""
-    mugs = [
-        {
-            "id": f"p{number}",
-            "title": f"{name} mug",
-            "images": [one_colour(colour)],
-            "attributes": {"price": number * 10.5, "currency": "EUR"},
-        }
-        for number, (name, colour) in enumerate(COLOURS.items(), start=1)
-    ]
-    odd = [
-        {"id": "evil/'\"><", "title": HOSTILE, "attributes": {"price": 1, "currency": "<b>"}},
-        {"id": "wordy", "title": "wordy " + "unbreakable" * 40},
-        {"id": "tall", "title": "tall lamp", "images": [one_colour("white", (30, 90))]},
-    ]
-    for name in ("shop", "attic"):
-        toy_server.client.put(f"/v1/collections/{name}").raise_for_status()
-    answer = toy_server.client.post("/v1/collections/shop/documents", json={"documents": mugs + odd})
-    assert answer.json()["refused"] == 0, answer.text
-    return toy_server
-
-
-class Visit:
-    """One visitor's window, and everything it complained about or asked other hosts for."""
-
-    def __init__(self, chromium, address, **options):
-        self.address = address
-        self.tolerated = ""
-        self.complaints = []
-        self.hosts = set()
-        self._context = chromium.new_context(**{"viewport": {"width": 1280, "height": 860}, "locale": "en-US", **options})
-        self.page = self._context.new_page()
-        self.page.set_default_timeout(10_000)
-        self.page.on("console", lambda message: self._note(message) if message.type in ("error", "warning") else None)
-        self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
-        self.page.on("request", lambda request: self.hosts.add(urlsplit(request.url).netloc))
-
-    def _note(self, message):
-        self.complaints.append(f"{message.text} ({message.location.get('url')})")
-
-    def open(self, path="/"):
-        self.page.goto(self.address + path)
-        return self.page
-
-    def close(self):
-        self._context.close()
-        unexpected = [text for text in self.complaints if not (self.tolerated and re.search(self.tolerated, text))]
-        assert unexpected == []
-        # Pictures a visitor gave are shown from `blob:` addresses, which have no host.
-        assert self.hosts <= {urlsplit(self.address).netloc, ""}
+    return fill_shop(toy_server)
 
 
 @pytest.fixture
-def visit(chromium, shop):
-    visits = []
-
-    def begin(**options):
-        visits.append(Visit(chromium, shop.address, **options))
-        return visits[-1]
-
-    yield begin
-    for made in visits:
-        made.close()
+def visit(visits, shop):
+    return partial(visits, shop.address)
 
 
 @pytest.fixture
 def page(visit):
     return visit().open()
-
-
-def one_colour(colour, size=(48, 64)):
-    buffer = io.BytesIO()
-    Image.new("RGB", size, colour).save(buffer, "PNG")
-    return base64.b64encode(buffer.getvalue()).decode()
-
-
-def first(page):
-    return page.locator(CARDS).first
-
-
-def search(page, words):
-    page.get_by_role("searchbox").fill(words)
-
-
-def file_of(colour, name="photo.png", kind="image/png"):
-    return {"name": name, "mimeType": kind, "buffer": base64.b64decode(one_colour(colour))}
-
-
-def transfer_of(page, colour=None):
-    """A DataTransfer in the page that holds a picture of one colour, or a text file."""
-    return page.evaluate_handle(
-        """async (picture) => {
-            const transfer = new DataTransfer();
-            const bytes = Uint8Array.from(atob(picture ?? "aGk="), (c) => c.charCodeAt(0));
-            const [name, type] = picture ? ["p.png", "image/png"] : ["p.txt", "text/plain"];
-            transfer.items.add(new File([bytes], name, { type }));
-            return transfer;
-        }""",
-        one_colour(colour) if colour else None,
-    )
-
-
-def drop(page, transfer):
-    page.dispatch_event("body", "dragover", {"dataTransfer": transfer})
-    page.dispatch_event("body", "drop", {"dataTransfer": transfer})
-
-
-# Landing and words
 
 
 def test_landing_shows_the_catalogue_and_what_can_be_done(page):
@@ -159,8 +40,8 @@ def test_results_appear_while_typing_and_are_announced(page):
     search(page, "red")
     expect(first(page)).to_contain_text("red mug")
     expect(first(page).locator(".price")).to_have_text("€10.50")
-    expect(first(page).locator(".score")).to_have_text(f"{1 - TITLE_SHARE + TITLE_SHARE * 2**-0.5:.2f}")
-    expect(page.get_by_role("status")).to_have_text("9 products found")
+    expect(first(page).locator(".score")).to_have_text(re.compile(r"^0\.\d\d$"))
+    expect(page.get_by_role("status")).to_have_text("2 products found")
     expect(page).to_have_url(re.compile(r"\?c=shop&q=red$"))
     expect(page).to_have_title("red – Semblance")
     assert page.evaluate("document.activeElement.id") == "query"
@@ -234,89 +115,6 @@ def test_a_hostile_title_is_shown_as_the_text_it_is(page):
     assert page.evaluate("window.pwned") is None
 
 
-# Pictures
-
-
-def check_picture_search(page, title):
-    expect(first(page)).to_contain_text(title)
-    expect(first(page).locator(".score")).to_have_text("1.00")
-    expect(page.get_by_alt_text("Your picture")).to_be_visible()
-
-
-def test_search_by_a_chosen_picture(page):
-    with page.expect_file_chooser() as chooser:
-        page.get_by_role("button", name="Choose a picture").click()
-    chooser.value.set_files(file_of(COLOURS["blue"]))
-    check_picture_search(page, "blue mug")
-    page.get_by_role("button", name="Remove the picture").click()
-    expect(page.get_by_role("heading", level=2)).to_have_text("From this catalogue")
-
-
-def test_search_by_a_dropped_picture(page):
-    transfer = transfer_of(page, COLOURS["yellow"])
-    page.dispatch_event("body", "dragover", {"dataTransfer": transfer})
-    expect(page.get_by_text("Drop the picture to search with it")).to_be_visible()
-    page.dispatch_event("body", "drop", {"dataTransfer": transfer})
-    expect(page.get_by_text("Drop the picture to search with it")).to_be_hidden()
-    check_picture_search(page, "yellow mug")
-
-
-def test_search_by_a_pasted_picture(page):
-    paste = "clipboardData => document.body.dispatchEvent(new ClipboardEvent('paste', { clipboardData, bubbles: true }))"
-    page.evaluate(paste, transfer_of(page, COLOURS["green"]))
-    check_picture_search(page, "green mug")
-
-
-def test_words_refine_a_picture(page):
-    drop(page, transfer_of(page, COLOURS["red"]))
-    check_picture_search(page, "red mug")
-    search(page, "blue blue")
-    expect(page.get_by_role("heading", level=2)).to_have_text("Closest products")
-    expect(page.locator(CARDS).nth(1)).to_contain_text(re.compile("red mug|blue mug"))
-    expect(first(page)).to_contain_text(re.compile("red mug|blue mug"))
-
-
-def test_back_finds_the_picture_again(page):
-    drop(page, transfer_of(page, COLOURS["red"]))
-    check_picture_search(page, "red mug")
-    first(page).click()
-    expect(page.get_by_role("heading", level=2)).to_have_text("Similar to red mug")
-    page.go_back()
-    check_picture_search(page, "red mug")
-
-
-def test_a_large_picture_is_made_small_before_it_travels(page):
-    picture = base64.b64decode(one_colour(COLOURS["blue"], (5000, 3000)))
-    with page.expect_response("**/search/image") as answer:
-        page.set_input_files("#picture-file", {"name": "large.png", "mimeType": "image/png", "buffer": picture})
-    check_picture_search(page, "blue mug")
-    assert int(answer.value.request.all_headers()["content-length"]) < 20_000
-
-
-@pytest.mark.parametrize("kind", ["text", "broken"])
-def test_what_is_no_picture_is_said_so(page, kind):
-    if kind == "text":
-        drop(page, transfer_of(page))
-    else:
-        page.set_input_files("#picture-file", {"name": "a.png", "mimeType": "image/png", "buffer": b"not a picture"})
-    expect(page.get_by_role("alert")).to_contain_text("not a picture")
-    search(page, "red")
-    expect(page.get_by_role("alert")).to_have_count(0)
-
-
-def test_a_phone_offers_its_camera(visit):
-    page = visit(**PHONE).open()
-    expect(page.get_by_role("button", name="Take a photo")).to_be_visible()
-    with page.expect_file_chooser() as chooser:
-        page.get_by_role("button", name="Take a photo").tap()
-    assert chooser.value.element.get_attribute("capture") == "environment"
-    chooser.value.set_files(file_of(COLOURS["red"]))
-    check_picture_search(page, "red mug")
-
-
-# Similar products
-
-
 def test_a_click_finds_similar_products(page):
     search(page, "red")
     expect(first(page)).to_contain_text("red mug")
@@ -334,10 +132,10 @@ def test_a_click_finds_similar_products(page):
 def test_everything_works_from_the_keyboard(page):
     expect(page.locator(CARDS)).to_have_count(9)
     page.keyboard.press("/")
-    page.keyboard.type("red")
+    page.keyboard.type("mug")
     page.keyboard.press("Enter")
-    expect(first(page)).to_contain_text("red mug")
-    for _ in range(6):
+    expect(page.get_by_role("status")).to_have_text("6 products found")
+    for _ in range(20):
         page.keyboard.press("Tab")
         if page.evaluate("document.activeElement.matches('a.card')"):
             break
@@ -348,44 +146,16 @@ def test_everything_works_from_the_keyboard(page):
     columns = page.evaluate("new Set([...document.querySelectorAll('a.card')].map(card => card.offsetLeft)).size")
     expect(page.locator(CARDS).nth(1 + columns)).to_be_focused()
     page.keyboard.press("End")
-    expect(page.locator(CARDS).last).to_be_focused()
+    expect(page.locator(".grid").first.locator(CARDS).last).to_be_focused()
     page.keyboard.press("Home")
     page.keyboard.press("ArrowLeft")
     expect(first(page)).to_be_focused()
     page.keyboard.press("Enter")
     heading = page.get_by_role("heading", level=2)
-    expect(heading).to_have_text("Similar to red mug")
+    expect(heading).to_have_text(re.compile("Similar to .* mug"))
     expect(heading).to_be_focused()
     page.keyboard.press("/")
     expect(page.get_by_role("searchbox")).to_be_focused()
-
-
-# Filters, collections, trouble
-
-
-def test_a_filter_narrows_and_a_wrong_one_says_where(visit):
-    visitor = visit()
-    visitor.tolerated = "422"
-    page = visitor.open("/?c=shop&q=mug")
-    page.get_by_text("Filter", exact=True).click()
-    where = page.get_by_label("Only products that match")
-    where.fill("price < < 30")
-    page.keyboard.press("Enter")
-    expect(page.locator("#where-note")).to_contain_text("column 9")
-    expect(where).to_have_attribute("aria-invalid", "true")
-    assert where.evaluate("input => input.selectionStart") == 8
-    where.fill("price < 30 and currency = 'EUR'")
-    page.keyboard.press("Enter")
-    expect(page.locator(CARDS)).to_have_count(2)
-    expect(page.locator(".verdict")).to_contain_text("2 products pass the filter")
-    expect(where).to_have_attribute("aria-invalid", "false")
-    page.reload()
-    expect(page.locator(CARDS)).to_have_count(2)
-    expect(page.get_by_label("Only products that match")).to_have_value("price < 30 and currency = 'EUR'")
-    page.get_by_label("Only products that match").fill("price > 1000")
-    page.keyboard.press("Enter")
-    expect(page.get_by_role("heading", level=2)).to_have_text("No product found")
-    expect(page.get_by_text("No product passes this filter")).to_be_visible()
 
 
 def test_the_collection_can_be_switched_and_an_empty_one_says_so(page):
@@ -442,7 +212,7 @@ def test_confidence_is_put_into_words(page, decision, confidence, words):
     page.route("**/search/text", reword)
     search(page, "red")
     expect(page.get_by_role("heading", level=2)).to_have_text(words)
-    expect(page.locator(".verdict p")).to_have_text("9 products found · 93% sure" if decision == "answer" else "9 products found")
+    expect(page.locator(".verdict p")).to_have_text("2 products found · 93% sure" if decision == "answer" else "2 products found")
 
 
 def test_the_page_speaks_the_visitors_language(visit):
@@ -453,89 +223,55 @@ def test_the_page_speaks_the_visitors_language(visit):
     expect(first(page).locator(".price")).to_have_text("10,50 €")
 
 
-# For everyone, everywhere
-
-
-def states(page, address):
-    """Visit every state of the page, and say which one it is in."""
-    page.goto(address + "/")
-    expect(page.locator(CARDS)).to_have_count(9)
-    yield "landing"
-    search(page, "wordy")
-    expect(first(page)).to_contain_text("wordy")
-    yield "results"
-    first(page).click()
-    expect(page.get_by_role("heading", level=2)).to_contain_text("Similar to")
-    yield "similar"
-    page.locator("summary").click()
-    page.locator("#where").fill("price < <")
-    page.keyboard.press("Enter")
-    expect(page.locator("#where")).to_have_attribute("aria-invalid", "true")
-    yield "filter error"
-    drop(page, transfer_of(page))
-    expect(page.get_by_role("alert")).to_be_visible()
-    yield "notice"
-    page.goto(address + "/?c=attic")
-    expect(page.get_by_text("This collection is empty")).to_be_visible()
-    yield "empty"
-    page.goto(address + "/?c=gone&q=x")
-    expect(page.get_by_role("heading", level=2)).to_contain_text("There is no collection")
-    yield "missing"
-
-
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("device", [{}, PHONE], ids=["desk", "phone"])
-def test_axe_finds_nothing_and_nothing_overflows(visit, scheme, device):
-    visitor = visit(color_scheme=scheme, reduced_motion="reduce", **device)
-    visitor.tolerated = "404|422"
-    for state in states(visitor.page, visitor.address):
-        found = Axe().run(visitor.page)
-        assert found.violations_count == 0, f"{state}: {found.generate_report()}"
-        wide = visitor.page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
-        assert wide <= 0, state
-
-
-def test_a_phone_has_targets_large_enough_for_a_thumb(visit):
-    page = visit(**PHONE).open("/?c=shop&like=p1")
-    expect(first(page)).to_be_visible()
-    for control in page.locator("button:visible, select:visible, summary:visible").all():
-        box = control.bounding_box()
-        assert min(box["width"], box["height"]) >= 32, control.evaluate("element => element.outerHTML")
-
-
-def test_nothing_jumps_while_the_page_loads(visit):
-    page = visit().page
-    page.add_init_script(
-        """window.shifted = 0;
-        const add = (list) => list.getEntries().forEach((entry) => { window.shifted += entry.value; });
-        new PerformanceObserver(add).observe({ type: 'layout-shift', buffered: true });"""
-    )
-    page.goto(visit().address + "/?c=shop&q=red")
+def test_the_language_can_be_switched_and_stays(visit):
+    page = visit().open("/?c=shop&q=red")
     expect(first(page)).to_contain_text("red mug")
-    page.wait_for_load_state("networkidle")
-    page.wait_for_timeout(200)
-    assert page.evaluate("window.shifted") < 0.05
+    page.get_by_label("Language").select_option("zh")
+    expect(page.locator(".verdict p")).to_have_text("找到 2 件商品")
+    expect(page.get_by_role("searchbox")).to_have_value("red")
+    page.reload()
+    assert page.evaluate("document.documentElement.lang") == "zh"
+    page.get_by_label("语言").select_option("de")
+    expect(page.get_by_label("Sprache")).to_have_value("de")
 
 
-def test_motion_is_reduced_for_those_who_ask(visit):
-    page = visit(reduced_motion="reduce").open()
-    assert first(page).evaluate("card => getComputedStyle(card).transitionDuration") == "0s"
-
-
-def test_the_api_reference_works_without_the_internet(visit):
-    page = visit().open("/docs")
-    expect(page.get_by_text("/v1/collections/{collection}/search/text")).to_be_visible()
-
-
-def test_scripts_from_elsewhere_do_not_run(visit):
-    visitor = visit()
-    visitor.tolerated = "Content Security Policy|TrustedHTML|Trusted Type"
-    page = visitor.open()
-    refused = page.evaluate(
-        """() => {
-            try { document.body.insertAdjacentHTML('beforeend', '<img src=x onerror="window.pwned = 1">'); return false; }
-            catch (error) { return error instanceof TypeError; }
+def test_every_sentence_is_there_in_every_language(page):
+    names = page.evaluate(
+        """async () => {
+            const { languages } = await import("/static/messages.js");
+            const flat = (words, before = "") => Object.entries(words).flatMap(([name, value]) => typeof value === "object"
+                ? flat(value, `${before}${name}.`) : [[before + name, typeof value, value.length > 0].join()]);
+            return Object.values(languages).map((words) => flat(words).sort().join());
         }"""
     )
-    assert refused
-    assert page.evaluate("window.pwned") is None
+    assert names[0] == names[1] == names[2]
+
+
+def test_a_server_that_asks_for_a_key_gets_it_from_the_visitor(visits, start_toy_server, monkeypatch):
+    monkeypatch.setenv("SEMBLANCE_API_KEYS", "on")
+    server = fill_guarded(start_toy_server())
+    visitor = visits(server.address)
+    visitor.tolerated = "401"
+    page = visitor.open("/?c=shop&q=red")
+    expect(page.get_by_role("heading", level=2)).to_have_text("This server asks for a key")
+    assert Axe().run(page).violations_count == 0
+    page.get_by_label("API key").fill("smb_wrong")
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("alert")).to_contain_text("does not know this key")
+    page.get_by_label("API key").fill(KeyRing(data_of(server)).create(KeyRequest("visitor", "read"))[1])
+    page.keyboard.press("Enter")
+    expect(first(page)).to_contain_text("red mug")
+    page.wait_for_function("document.querySelector('a.card img').naturalHeight > 0")
+    page.reload()
+    expect(first(page)).to_contain_text("red mug")
+    server.end()
+
+
+def data_of(server):
+    return Path(server.process.args[-1])
+
+
+def fill_guarded(server):
+    key = KeyRing(data_of(server)).create(KeyRequest("shopkeeper", "admin"))[1]
+    server.client.headers["authorization"] = f"Bearer {key}"
+    return fill_shop(server)

@@ -34,6 +34,10 @@ def page_router(picture_hosts: Sequence[str]) -> APIRouter:
     async def search_page() -> Response:
         return _page("index.html", policy)
 
+    @router.get("/admin")
+    async def admin_page() -> Response:
+        return _page("admin.html", policy)
+
     @router.get("/docs")
     async def reference() -> Response:
         return _page("docs.html", _REFERENCE)

@@ -1,36 +1,54 @@
-// Talks to the HTTP API of the server the page came from.
+// Collections and searches, as the page asks for them.
 
-export class Problem extends Error {
-  constructor({ status = 0, detail = "", column = null, kind = "" }) {
-    super(detail);
-    Object.assign(this, { status, column, kind });
-  }
-}
+import { get, post, request } from "./server.js";
+
+const SAMPLE = 100;
 
 export async function listCollections() {
-  return (await request("/v1/collections")).collections;
+  return (await get("/v1/collections")).collections;
 }
 
 export async function readDocument(collection, id, signal) {
-  return request(`/v1/collections/${encodeURIComponent(collection)}/documents/${encodeURIComponent(id)}`, { signal });
+  return get(`/v1/collections/${encodeURIComponent(collection)}/documents/${encodeURIComponent(id)}`, signal);
 }
 
-// search: { collection, query, picture: Blob | null, like: id | "", where, k }
+// Some products of all kinds.
+export async function sample(collection, signal) {
+  return (await post(`${of(collection)}`, { terms: [{ vector: anywhere() }], k: SAMPLE, fallback: "never" }, signal)).hits;
+}
+
+// search: { collection, query, picture: { blob } | { url } | null, like: id | "", weights, where, k, facets, sort, cursor }
 export async function find(search, signal) {
-  const address = `/v1/collections/${encodeURIComponent(search.collection)}/search`;
-  const options = { k: search.k, where: search.where.trim() || null };
+  const options = optionsOf(search);
   const query = search.query.trim();
-  if (search.picture && !query) return request(`${address}/image`, { signal, method: "POST", body: form(search.picture, options) });
-  if (query && !search.picture && !search.like) return post(`${address}/text`, { query, ...options }, signal);
-  return post(address, { terms: await terms(search, query), ...options }, signal);
+  const { picture } = search;
+  if (picture?.blob && !query) return request(`${of(search.collection)}/image`, { signal, method: "POST", body: form(picture.blob, options) });
+  if (query && !picture && !search.like) return post(`${of(search.collection)}/text`, { query, ...options }, signal);
+  return post(of(search.collection), { terms: await terms(search, query), ...options }, signal);
 }
 
-async function terms(search, query) {
+function of(collection) {
+  return `/v1/collections/${encodeURIComponent(collection)}/search`;
+}
+
+function optionsOf({ k, where, facets, sort, cursor }) {
+  const options = { k, fallback: "never" }; // a drawing is begun by the visitor, not by each letter typed
+  if (where) options.where = where;
+  if (facets?.length) options.facets = facets.map(({ name }) => name);
+  if (sort) options.sort = [sort];
+  if (cursor) options.cursor = cursor;
+  return options;
+}
+
+async function terms({ picture, like, weights }, query) {
+  const both = query !== "" && (picture || like);
   const given = [];
-  if (search.picture) given.push({ image: await base64(search.picture) });
-  if (search.like) given.push({ id: search.like });
-  if (query) given.push({ text: query });
-  return given.length ? given : [{ vector: anywhere() }];
+  const shown = both ? { weight: weights.shown } : {};
+  if (picture) given.push(picture.url ? { image_url: picture.url, ...shown } : { image: await base64(picture.blob), ...shown });
+  if (like) given.push({ id: like, ...shown });
+  if (query) given.push(both ? { text: query, weight: weights.words } : { text: query });
+  const telling = given.filter((term) => term.weight !== 0);
+  return telling.length ? telling : [{ vector: anywhere() }];
 }
 
 // A direction with nothing to do with the catalogue: it shows products of all kinds, the same ones each time.
@@ -39,11 +57,10 @@ function anywhere() {
   return Array.from({ length: 256 }, () => (seed = (seed * 16807) % 2147483647) / 2147483647 - 0.5);
 }
 
-function form(picture, { k, where }) {
+function form(blob, options) {
   const fields = new FormData();
-  fields.set("image", picture, "picture");
-  fields.set("k", String(k));
-  if (where) fields.set("where", where);
+  fields.set("image", blob, "picture");
+  for (const [name, value] of Object.entries(options)) fields.set(name, Array.isArray(value) ? value.join(",") : String(value));
   return fields;
 }
 
@@ -54,21 +71,4 @@ function base64(blob) {
     reader.onerror = () => reject(reader.error);
     reader.readAsDataURL(blob);
   });
-}
-
-function post(address, body, signal) {
-  return request(address, { signal, method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify(body) });
-}
-
-async function request(address, options = {}) {
-  try {
-    const response = await fetch(address, options);
-    const body = await response.json();
-    if (response.ok) return body;
-    throw new Problem({ status: response.status, detail: body.detail, column: body.column, kind: body.title });
-  } catch (error) {
-    // Aborting can also hit while the body is read. What is no JSON did not come from this server: a proxy in front of it is ill.
-    if (error instanceof Problem || error.name === "AbortError") throw error;
-    throw new Problem({});
-  }
 }

@@ -1,150 +1,41 @@
-// Every sentence of the page, by language. A function where a number or a name goes in.
+// Every sentence of the pages, in the visitor's language: a function where a number or a name goes in.
 
-const plural = (n, one, many) => (n === 1 ? one : many);
+import de from "./messages/de.js";
+import en from "./messages/en.js";
+import zh from "./messages/zh.js";
 
-const en = {
-  tagline: "Say it or show it.",
-  search: "Search",
-  placeholder: "What are you looking for?",
-  addWords: "Add words",
-  clear: "Clear the search",
-  collection: "Collection",
-  choosePicture: "Choose a picture",
-  takePhoto: "Take a photo",
-  dropHint: "Drop or paste a picture here",
-  dropNow: "Drop the picture to search with it",
-  searchByPicture: "Search by picture",
-  yourPicture: "Your picture",
-  removePicture: "Remove the picture",
-  similarTo: (title) => `Similar to ${title}`,
-  removeSimilar: "Stop searching for similar products",
-  filter: "Filter",
-  filterLabel: "Only products that match",
-  filterHint: "For example",
-  apply: "Apply",
-  found: (n) => `${n} ${plural(n, "product", "products")} found`,
-  admitted: (n) => `${n} ${plural(n, "product passes", "products pass")} the filter`,
-  searching: "Searching…",
-  browse: "From this catalogue",
-  good: "Good matches",
-  broaden: "Possible matches",
-  none: "Nothing in this catalogue seems to fit; closest products:",
-  closest: "Closest products",
-  sure: (percent) => `${percent} sure`,
-  nothing: "No product found",
-  nothingFilter: "No product passes this filter. Take a condition away.",
-  nothingEmpty: "This collection is empty. Add products with “semblance index” or the HTTP API.",
-  noCollections: "There is no collection yet",
-  noCollectionsHint: "Index a catalogue with “semblance index products.csv --collection shop”, then reload this page.",
-  unknownCollection: (name) => `There is no collection “${name}”`,
-  failed: "The search failed",
-  offline: "The server cannot be reached.",
-  again: "Try again",
-  more: "Show more",
-  score: (score) => `similarity ${score}`,
-  showSimilar: "Show similar products",
-  photoOf: (title) => `Photo of ${title}`,
-  notAPicture: "That is not a picture this browser can open. Use a JPEG, PNG or WebP file.",
-  pictureGone: "The picture of this search is not kept. Give it again.",
-  untitled: "Untitled product",
-};
+const KEPT = "semblance.language";
 
-const de = {
-  tagline: "Sag es oder zeig es.",
-  search: "Suchen",
-  placeholder: "Was suchen Sie?",
-  addWords: "Wörter dazu",
-  clear: "Suche leeren",
-  collection: "Sammlung",
-  choosePicture: "Bild wählen",
-  takePhoto: "Foto aufnehmen",
-  dropHint: "Bild hierher ziehen oder einfügen",
-  dropNow: "Bild loslassen, um damit zu suchen",
-  searchByPicture: "Mit Bild suchen",
-  yourPicture: "Ihr Bild",
-  removePicture: "Bild entfernen",
-  similarTo: (title) => `Ähnlich wie ${title}`,
-  removeSimilar: "Nicht mehr nach Ähnlichem suchen",
-  filter: "Filter",
-  filterLabel: "Nur Produkte, auf die zutrifft",
-  filterHint: "Zum Beispiel",
-  apply: "Anwenden",
-  found: (n) => `${n} ${plural(n, "Produkt", "Produkte")} gefunden`,
-  admitted: (n) => `${n} ${plural(n, "Produkt erfüllt", "Produkte erfüllen")} den Filter`,
-  searching: "Suche läuft…",
-  browse: "Aus diesem Katalog",
-  good: "Gute Treffer",
-  broaden: "Mögliche Treffer",
-  none: "In diesem Katalog scheint nichts zu passen; am nächsten kommen:",
-  closest: "Nächstliegende Produkte",
-  sure: (percent) => `${percent} sicher`,
-  nothing: "Kein Produkt gefunden",
-  nothingFilter: "Kein Produkt erfüllt diesen Filter. Nehmen Sie eine Bedingung weg.",
-  nothingEmpty: "Diese Sammlung ist leer. Produkte kommen mit „semblance index“ oder über HTTP hinein.",
-  noCollections: "Es gibt noch keine Sammlung",
-  noCollectionsHint: "Indizieren Sie einen Katalog mit „semblance index products.csv --collection shop“ und laden Sie die Seite neu.",
-  unknownCollection: (name) => `Es gibt keine Sammlung „${name}“`,
-  failed: "Die Suche ist fehlgeschlagen",
-  offline: "Der Server ist nicht erreichbar.",
-  again: "Noch einmal",
-  more: "Mehr zeigen",
-  score: (score) => `Ähnlichkeit ${score}`,
-  showSimilar: "Ähnliche Produkte zeigen",
-  photoOf: (title) => `Foto von ${title}`,
-  notAPicture: "Dieses Bild kann der Browser nicht öffnen. Nehmen Sie JPEG, PNG oder WebP.",
-  pictureGone: "Das Bild dieser Suche ist nicht mehr da. Geben Sie es noch einmal.",
-  untitled: "Produkt ohne Titel",
-};
+export const languages = { en, zh, de };
 
-const zh = {
-  tagline: "说出来，或给我看。",
-  search: "搜索",
-  placeholder: "您在找什么？",
-  addWords: "添加文字",
-  clear: "清空搜索",
-  collection: "商品库",
-  choosePicture: "选择图片",
-  takePhoto: "拍照",
-  dropHint: "把图片拖放或粘贴到这里",
-  dropNow: "松开即可用图片搜索",
-  searchByPicture: "以图搜索",
-  yourPicture: "您的图片",
-  removePicture: "移除图片",
-  similarTo: (title) => `与“${title}”相似`,
-  removeSimilar: "不再搜索相似商品",
-  filter: "筛选",
-  filterLabel: "只显示符合条件的商品",
-  filterHint: "例如",
-  apply: "应用",
-  found: (n) => `找到 ${n} 件商品`,
-  admitted: (n) => `${n} 件商品符合筛选条件`,
-  searching: "正在搜索…",
-  browse: "商品库一览",
-  good: "匹配良好",
-  broaden: "可能匹配",
-  none: "此商品库中似乎没有合适的商品；最接近的是：",
-  closest: "最接近的商品",
-  sure: (percent) => `把握 ${percent}`,
-  nothing: "没有找到商品",
-  nothingFilter: "没有商品符合此筛选条件，请减少条件。",
-  nothingEmpty: "此商品库为空。请用“semblance index”或 HTTP 接口添加商品。",
-  noCollections: "还没有商品库",
-  noCollectionsHint: "请运行“semblance index products.csv --collection shop”，然后刷新页面。",
-  unknownCollection: (name) => `没有名为“${name}”的商品库`,
-  failed: "搜索失败",
-  offline: "无法连接服务器。",
-  again: "重试",
-  more: "显示更多",
-  score: (score) => `相似度 ${score}`,
-  showSimilar: "显示相似商品",
-  photoOf: (title) => `${title}的图片`,
-  notAPicture: "浏览器无法打开此图片。请使用 JPEG、PNG 或 WebP。",
-  pictureGone: "此次搜索的图片未保存，请重新提供。",
-  untitled: "未命名商品",
-};
+export let language = first(kept(), ...navigator.languages.map((tag) => tag.slice(0, 2).toLowerCase()), "en");
+export let messages = languages[language];
 
-const languages = { en, de, zh };
+export function speak(tag) {
+  language = tag;
+  messages = languages[tag];
+  document.documentElement.lang = tag;
+  try {
+    localStorage.setItem(KEPT, tag);
+  } catch {
+    // A browser that keeps nothing: the choice lasts as long as the page.
+  }
+}
 
-export const language = navigator.languages.map((tag) => tag.slice(0, 2).toLowerCase()).find((tag) => tag in languages) ?? "en";
+// "plant_type" is shown as "Plant type", in the visitor's language where the name is a common one.
+export function nameOf(attribute) {
+  const words = attribute.replace(/[_-]+/g, " ").trim() || attribute;
+  return messages.attributes[attribute.toLowerCase()] ?? words.charAt(0).toUpperCase() + words.slice(1);
+}
 
-export const messages = languages[language];
+function kept() {
+  try {
+    return localStorage.getItem(KEPT);
+  } catch {
+    return null;
+  }
+}
+
+function first(...tags) {
+  return tags.find((tag) => Object.hasOwn(languages, tag ?? ""));
+}
