@@ -88,7 +88,7 @@ def test_weights_are_read_by_parameter_name() -> None:
     bundle = Bundle.load(DEFAULT)
     weights = bundle.weights("text")
     assert weights["layers.0.query.weight"].dtype == np.float32
-    assert weights["head.output.weight"].shape[0] == 256
+    assert weights["head.narrow.weight"].shape[0] == 256
     assert sum(array.size for array in weights.values()) == bundle.manifest.parameters["text"]
 
 

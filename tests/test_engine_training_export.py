@@ -12,9 +12,7 @@ from engine.encoders.towers import TextShape, TextTower
 from engine.training.export import export_graph, name_constants, quantise
 from engine.training.graphs import convert
 
-SHAPE = TextShape(
-    width=32, layers=2, heads=4, hidden=64, positions=16, head=HeadShape(inputs=32, queries=2, value=16, width=64, hidden=64)
-)
+SHAPE = TextShape(width=32, layers=2, heads=4, hidden=64, positions=16, head=HeadShape(inputs=32, hidden=64))
 
 
 @pytest.fixture
@@ -57,6 +55,6 @@ def test_eight_bits_keep_each_row_to_half_a_step() -> None:
 def test_a_lost_parameter_is_named(tower: TextTower) -> None:
     example = {"tokens": torch.zeros(1, 8, 32), "mask": torch.ones(1, 8)}
     graph = convert(tower, example, {"tokens": [-1, -1, 32], "mask": [-1, -1]})
-    tower.head.output.weight = torch.nn.Parameter(torch.randn(256, 64))
-    with pytest.raises(ValueError, match=r"no constant for head\.output\.weight"):
+    tower.head.narrow.weight = torch.nn.Parameter(torch.randn(256, 64))
+    with pytest.raises(ValueError, match=r"no constant for head\.narrow\.weight"):
         name_constants(graph, tower)

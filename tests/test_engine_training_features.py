@@ -9,16 +9,15 @@ from PIL import Image
 
 from engine.encoders.heads import HeadShape
 from engine.encoders.towers import ImageShape, ImageTower, StageShape
-from engine.training.features import GrowingArray, MapJob, States, cache_maps, cells_of, digest_of, read_pixels
+from engine.training.features import GrowingArray, MapJob, States, cache_maps, digest_of, means_of, pooled_of
+from engine.training.views import read_pixels
 
 
 @pytest.fixture
 def tower() -> ImageTower:
     torch.manual_seed(0)
     stages = (StageShape(3, 2, 1, 8, 1), StageShape(3, 1, 2, 8, 2))
-    return ImageTower(
-        ImageShape(size=32, stem=8, stages=stages, features=16, head=HeadShape(inputs=16, width=16, hidden=16))
-    ).eval()
+    return ImageTower(ImageShape(size=32, stem=8, stages=stages, features=16, head=HeadShape(inputs=16, hidden=16))).eval()
 
 
 @pytest.fixture
@@ -30,18 +29,15 @@ def paths(tmp_path: Path) -> list[Path]:
     return files
 
 
-def test_cached_maps_and_cells_are_those_of_the_tower(tower: ImageTower, paths: list[Path], tmp_path: Path) -> None:
-    maps = cache_maps(tower, MapJob(paths, 32, 1), tmp_path / "work", 1, lambda *_: None)
-    cells = cells_of(tower, maps, 1)
-    pixels = torch.from_numpy(np.stack([read_pixels(path, 32) for path in paths]))
+def test_cached_maps_and_features_are_those_of_the_tower(tower: ImageTower, paths: list[Path], tmp_path: Path) -> None:
+    rows = np.array([1, 3, 4, 17])
+    cached = cache_maps(tower, MapJob(paths, rows, 32, 1), tmp_path / "work", 1, lambda *_: None)
+    pooled = pooled_of(tower, cached.features, 1)
+    pixels = torch.from_numpy(np.stack([read_pixels(paths[row], 32) for row in rows]))
     with torch.no_grad():
         expected = tower.run(tower.pixels_to_map(pixels), 0, 1)
-        assert np.allclose(maps, expected, atol=0.05, rtol=0.05)
-        assert np.allclose(cells, tower.cells(tower.run(expected, 1, 2)), atol=0.05, rtol=0.05)
-
-
-def test_a_flipped_picture_is_the_mirror_image(paths: list[Path]) -> None:
-    assert np.array_equal(read_pixels(paths[0], 32, flip=True), read_pixels(paths[0], 32)[:, ::-1])
+        assert np.allclose(cached.features, expected, atol=0.05, rtol=0.05)
+        assert np.allclose(pooled, tower.pool(tower.run(expected, 1, 3)), atol=0.05, rtol=0.05)
 
 
 def test_an_interrupted_cache_goes_on(tmp_path: Path) -> None:
@@ -72,3 +68,12 @@ def test_states_are_gathered_padded_and_masked() -> None:
     assert tokens[0].tolist() == rows[1:4].tolist()
     assert tokens[1].tolist() == [[0, 1], [0, 0], [0, 0]]
     assert states.by_length(np.array([1, 0, 2])).tolist() == [1, 2, 0]
+
+
+def test_means_stand_for_the_states_of_a_text() -> None:
+    states = States(np.arange(12, dtype=np.float16).reshape(6, 2), np.array([0, 1, 4, 6]), 2)
+    means = means_of(states)
+    assert means.done == 2
+    tokens, mask = means.batch(np.array([1, 0]))
+    assert tokens.tolist() == [[[4, 5]], [[0, 1]]]
+    assert mask.tolist() == [[1], [1]]

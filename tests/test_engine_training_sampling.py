@@ -37,28 +37,40 @@ def test_only_training_items_are_drawn_and_each_in_turn() -> None:
 def test_positives_are_those_whose_key_the_picture_carries() -> None:
     pairs = shop()
     for batch in batches(pairs, 3):
-        for row, picture in enumerate(batch.pictures):
-            keys = {caption.key for caption in pairs.items[picture].captions}
-            expected = [pairs.captions[text].key in keys for text in batch.texts]
-            assert batch.positive[row].tolist() == expected
-        assert batch.positive.any(0).all()
-        assert batch.positive.any(1).all()
+        for group in batch.groups:
+            for row, picture in enumerate(batch.pictures):
+                keys = {caption.key for caption in pairs.items[picture].captions}
+                assert group.positive[row].tolist() == [pairs.captions[text].key in keys for text in group.texts]
+            assert group.positive.any(0).all()
+            assert group.positive.any(1).all()
 
 
-def test_every_slot_is_filled_with_its_weight() -> None:
+def test_every_picture_brings_its_title_and_one_other_text() -> None:
     pairs = shop()
-    batch = batches(pairs, 1)[0]
-    assert len(batch.texts) == 3 * len(batch.pictures) == len(batch.weights)
-    assert {pairs.captions[text].kind for text in batch.texts[batch.weights == 1.0]} == {"title"}
+    (batch,) = batches(pairs, 1)
+    titles, queries = batch.groups
+    assert len(titles.texts) == len(queries.texts) == len(batch.pictures)
+    assert {pairs.captions[text].kind for text in titles.texts} == {"title"}
+    assert {pairs.captions[text].kind for text in queries.texts} == {"query"}
+    assert titles.naming.all()
+    assert not queries.naming.any()
+    assert (titles.weights > queries.weights).all()
 
 
 def test_texts_that_are_not_cached_are_not_drawn() -> None:
     pairs = shop()
     usable = np.array([caption.language == "en" for caption in pairs.captions])
-    assert all(usable[batch.texts].all() for batch in batches(pairs, 5, usable=usable))
+    drawn = [group.texts for batch in batches(pairs, 5, usable=usable) for group in batch.groups]
+    assert all(usable[texts].all() for texts in drawn)
+
+
+def test_a_group_nobody_has_a_text_for_is_left_out() -> None:
+    pairs = shop()
+    (batch,) = batches(pairs, 1, usable=np.array([caption.kind == "title" for caption in pairs.captions]))
+    assert len(batch.groups) == 1
 
 
 def test_the_same_seed_draws_the_same() -> None:
     one, two, other = batches(shop(), 3), batches(shop(), 3), batches(shop(), 3, seed=1)
-    assert all(np.array_equal(a.texts, b.texts) for a, b in zip(one, two, strict=True))
-    assert not all(np.array_equal(a.texts, b.texts) for a, b in zip(one, other, strict=True))
+    assert all(np.array_equal(a.groups[1].texts, b.groups[1].texts) for a, b in zip(one, two, strict=True))
+    assert not all(np.array_equal(a.pictures, b.pictures) for a, b in zip(one, other, strict=True))

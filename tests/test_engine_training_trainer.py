@@ -13,17 +13,16 @@ from engine.training.evaluate import recall
 from engine.training.features import Cut, States
 from engine.training.pairs import Caption, Item, Pairs
 from engine.training.pretrained import Classifier
-from engine.training.teacher import Teacher
 from engine.training.trainer import Model, Stage, Trainer, embed_pictures, embed_texts
+from engine.training.views import CachedView, Views
 
-PAIRS, UNSEEN, CELLS, TOKENS, FEATURES, WIDTH = 200, 1_000, 4, 5, 48, 32
-HEAD = {"queries": 2, "value": 16, "width": 64, "hidden": 64, "dropout": 0.1}
+PAIRS, UNSEEN, TOKENS, FEATURES, WIDTH, TAUGHT = 200, 1_000, 5, 48, 32, 12
 
 
 def towers() -> Towers:
     stages = (StageShape(3, 2, 1, 8, 1),)
-    image = ImageShape(size=8, stem=8, stages=stages, features=FEATURES, head=HeadShape(inputs=FEATURES, **HEAD))
-    text = TextShape(width=WIDTH, layers=1, heads=4, hidden=32, positions=8, head=HeadShape(inputs=WIDTH, **HEAD))
+    image = ImageShape(size=8, stem=8, stages=stages, features=FEATURES, head=HeadShape(FEATURES, hidden=64, dropout=0.1))
+    text = TextShape(width=WIDTH, layers=1, heads=4, hidden=32, positions=8, head=HeadShape(WIDTH, hidden=64, dropout=0.1))
     return Towers(ImageTower(image), TextTower(text))
 
 
@@ -34,7 +33,7 @@ def corpus() -> Corpus:
     hidden = random.normal(size=(count, 12))
     seen = hidden @ random.normal(size=(12, FEATURES))
     said = hidden @ random.normal(size=(12, WIDTH))
-    cells = seen[:, None, :] + random.normal(size=(count, CELLS, FEATURES))
+    pooled = (seen + random.normal(size=(count, FEATURES)) / 2).astype(np.float32)
     states = said[:, None, :] + random.normal(size=(count, TOKENS, WIDTH))
     items = [
         Item(
@@ -46,15 +45,16 @@ def corpus() -> Corpus:
     classifier = Classifier(random.normal(size=(4, FEATURES)).astype(np.float32), np.zeros(4, np.float32))
     objects = tuple(ObjectTexts(np.array([row]), np.array([row])) for row in range(4))
     texts = tuple(str(n) for n in range(count))
-    rows = [vectors.astype(np.float32) for vectors in (hidden, hidden, random.normal(size=(4, 12)))]
-    teacher = Teacher(*(vectors / np.linalg.norm(vectors, axis=1, keepdims=True) for vectors in rows))
-    return Corpus(Pairs.build(items), texts, np.arange(count), objects, cells.astype(np.float16), cached, classifier, teacher)
+    teacher = np.concatenate([hidden, random.normal(size=(4, TAUGHT))]).astype(np.float32)
+    teacher /= np.linalg.norm(teacher, axis=1, keepdims=True)
+    views = Views(CachedView(pooled, np.arange(count)), {})
+    return Corpus(Pairs.build(items), texts, np.arange(count), objects, views, pooled, cached, classifier, teacher)
 
 
-def train(steps: int, seed: int = 0, objects: int = 0) -> tuple[Model, Corpus]:
+def train(steps: int, seed: int = 0, objects: int = 3) -> tuple[Model, Corpus]:
     torch.manual_seed(seed)
     data = corpus()
-    trainer = Trainer(Model(towers(), Cut(2, 1)), data, seed, lambda *_: None)
+    trainer = Trainer(Model(towers(), Cut(1, 1), TAUGHT), data, seed, lambda *_: None)
     stage = Stage("heads", steps, head_rate=3e-3, warmup=5, objects=objects, average=0.9, counts={"fashion": 100})
     for _ in trainer.run(stage):
         pass
@@ -81,8 +81,8 @@ def test_the_same_seed_gives_the_same_model() -> None:
     assert not np.allclose(embed_texts(one, data, rows), embed_texts(other, data, rows))
 
 
-def test_objects_are_trained_beside_pictures() -> None:
-    model, data = train(5, objects=3)
+def test_without_objects_pictures_are_trained_alone() -> None:
+    model, data = train(5, objects=0)
     assert np.isfinite(embed_pictures(model, data, np.arange(20))).all()
 
 

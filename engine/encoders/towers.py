@@ -5,6 +5,7 @@ what `TorchEncoder` runs on a GPU. Reading a bundle's weights into them belongs 
 """
 
 from dataclasses import dataclass, field
+from typing import cast
 
 import torch
 from jaxtyping import Float, UInt8
@@ -109,9 +110,15 @@ class ImageTower(nn.Module):
         self.features = Convolution(widths[-1], shape.features, 1)
         self.head = ProjectionHead(shape.head)
 
+    @property
+    def blocks(self) -> list[InvertedResidual]:
+        """List the blocks of all stages in order: where training cuts the tower is counted in them."""
+        return [cast(InvertedResidual, block) for stage in self.stages for block in stage.children()]
+
     def forward(self, pixels: UInt8[Tensor, "b s s 3"]) -> Float[Tensor, "b 256"]:
         """Embed RGB pixels."""
-        return self.embed(self.pixels_to_map(pixels), 0)
+        embedded: Tensor = self.head(self.pool(self.run(self.pixels_to_map(pixels), 0, len(self.blocks))))
+        return embedded
 
     def pixels_to_map(self, pixels: UInt8[Tensor, "b s s 3"]) -> Float[Tensor, "b c h w"]:
         """Normalise and run the stem."""
@@ -119,23 +126,14 @@ class ImageTower(nn.Module):
         return functional.relu6(self.stem(x))
 
     def run(self, x: Float[Tensor, "b c h w"], first: int, last: int) -> Float[Tensor, "b d i j"]:
-        """Run the stages `first` up to, not including, `last`: training starts from cached maps."""
-        for stage in self.stages[first:last]:
-            x = stage(x)
+        """Run the blocks `first` up to, not including, `last`: training starts from cached maps."""
+        for block in self.blocks[first:last]:
+            x = block(x)
         return x
 
-    def cells(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b n f"]:
-        """Widen the last map to ImageNet features and average them 2 by 2; one row a grid cell."""
-        return functional.avg_pool2d(functional.relu6(self.features(x)), 2).flatten(2).transpose(1, 2)
-
-    def embed(self, x: Float[Tensor, "b c h w"], first: int) -> Float[Tensor, "b 256"]:
-        """Embed a map cached before stage `first`."""
-        return self.embed_cells(self.cells(self.run(x, first, len(self.stages))))
-
-    def embed_cells(self, cells: Float[Tensor, "b n f"]) -> Float[Tensor, "b 256"]:
-        """Embed grid cells."""
-        embedded: Tensor = self.head(cells, torch.ones_like(cells[:, :, 0]))
-        return embedded
+    def pool(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b f"]:
+        """Widen the last map to ImageNet features and average them."""
+        return functional.relu6(self.features(x)).float().mean((2, 3))
 
 
 class TransformerLayer(nn.Module):
@@ -177,7 +175,7 @@ class TextTower(nn.Module):
 
     def forward(self, tokens: Float[Tensor, "b t w"], mask: Float[Tensor, "b t"]) -> Float[Tensor, "b 256"]:
         """Embed token embeddings; the mask is 1 where there is a token."""
-        embedded: Tensor = self.head(self.run(self.place(tokens), mask, 0, len(self.layers)), mask)
+        embedded: Tensor = self.head(self.pool(self.run(self.place(tokens), mask, 0, len(self.layers)), mask))
         return embedded
 
     def place(self, tokens: Float[Tensor, "b t w"]) -> Float[Tensor, "b t w"]:
@@ -191,6 +189,11 @@ class TextTower(nn.Module):
         for layer in self.layers[first:last]:
             x = layer(x, bias)
         return x
+
+    def pool(self, x: Float[Tensor, "b t w"], mask: Float[Tensor, "b t"]) -> Float[Tensor, "b w"]:
+        """Average the states of the tokens that exist."""
+        weights = mask.unsqueeze(2)
+        return (x.float() * weights).sum(1) / weights.sum(1)
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,9 +29,9 @@ Pictures are squashed (not cropped) to the square the tower looks at; texts are 
   states no licence beyond citing its authors: treat it as research data.
 - 1,552 emoji pictures with labels and tags in 28 languages (MIT).
 - The 1,000 classifier rows of the ImageNet network with their class names, as pictures of general objects that were not seen.
-The pretrained towers were trained by others on ImageNet and on web text. In the first stage 30 % of the training target
-followed all-MiniLM-L6-v2's view of how alike two English texts are; that model has itself seen image captions (texts of Flickr30k,
-which overlap Flickr8k's photos, and of COCO). No picture of these sets is in the bundle.
+The pretrained towers were trained by others on ImageNet and on web text. The text tower was kept near all-MiniLM-L6-v2's vectors
+of the English texts; that model has itself seen image captions (texts of Flickr30k, which overlap Flickr8k's photos, and of
+COCO). No picture of these sets is in the bundle.
 
 Languages: {languages}.
 

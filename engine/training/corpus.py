@@ -7,16 +7,17 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float16, Int64
+from jaxtyping import Bool, Float32, Int64
 
 from engine.encoders.texts import TextReader, select
 from engine.encoders.towers import ImageShape, ImageTower, TextShape, TextTower, Towers
-from engine.training.features import Cut, MapJob, Progress, StateJob, States, cache_maps, cache_states
+from engine.training.features import Cut, MapJob, Progress, StateJob, States, cache_maps, cache_states, pooled_of
 from engine.training.imagenet import class_captions
 from engine.training.pairs import Caption, Pairs
 from engine.training.pretrained import Classifier, TextModel, load_image_weights, load_text_weights, read_text_model
 from engine.training.sources import read_default
-from engine.training.teacher import Teacher, english, sentence_vectors, teach
+from engine.training.teacher import english, sentence_vectors, teach
+from engine.training.views import CachedView, View, Views
 from engine.training.vocabulary import build_tokenizer, choose_pieces
 
 KIND_DELAY = {"multi30k": 1, "ja_mt": 2, "tag": 3}
@@ -39,16 +40,21 @@ class ObjectTexts:
 
 @dataclass(frozen=True, slots=True)
 class Corpus:
-    """Everything a run reads. `text_rows[j]` is the cached text of caption `j`; `objects[k]` the texts of ImageNet class `k`."""
+    """Everything a run reads. `text_rows[j]` is the cached text of caption `j`; `objects[k]` the texts of ImageNet class `k`.
+
+    `views` hold what the pictures are at the image tower's cut, `pooled` what the untrained tower makes of each. `teacher` has a
+    row for every cached text.
+    """
 
     pairs: Pairs
     texts: tuple[str, ...]
     text_rows: Int64[np.ndarray, " n"]
     objects: tuple[ObjectTexts, ...]
-    maps: Float16[np.ndarray, "i c h w"]
+    views: Views
+    pooled: Float32[np.ndarray, "i f"]
     states: States
     classifier: Classifier
-    teacher: Teacher
+    teacher: Float32[np.ndarray, "t w"]
 
     def usable(self) -> Bool[np.ndarray, " n"]:
         """Say which captions have cached states."""
@@ -73,18 +79,34 @@ def prepare(data: Path, work: Path, cut: Cut, towers: Towers, sources: tuple[Cla
     classifier, model = sources
     pairs = Pairs.build(read_default(data))
     objects = class_captions()
-    texts = order_texts([*pairs.captions, *(caption for captions in objects for caption in captions)])
+    every = [*pairs.captions, *(caption for captions in objects for caption in captions)]
+    texts = order_texts(every)
     reader = prepare_vocabulary(model, texts, work, towers.text.positions.shape[0])
     with torch.no_grad():
-        job = MapJob([item.image for item in pairs.items], ImageShape().size, cut.stage)
-        maps = cache_maps(towers.image, job, work, 0, progress)
+        views = cache_views(towers.image, pairs, cut.block, work, progress)
+        pooled = pooled_of(towers.image, views.plain.features, cut.block)
         states = cache_states(towers.text, StateJob(reader, texts, cut.layer), work, 0, progress)
     index = {text: row for row, text in enumerate(texts)}
     text_rows = np.array([index[caption.text] for caption in pairs.captions], np.int64)
-    taught = english([*pairs.captions, *(caption for captions in objects for caption in captions)])
+    taught = english(every)
     vectors = dict(zip(taught, sentence_vectors(taught, work, 0, progress), strict=True))
-    teacher = teach(pairs, objects, index, vectors)
-    return Corpus(pairs, tuple(texts), text_rows, object_texts(objects, index), maps, states, classifier, teacher)
+    teacher = teach(every, index, vectors)
+    return Corpus(pairs, tuple(texts), text_rows, object_texts(objects, index), views, pooled, states, classifier, teacher)
+
+
+def cache_views(tower: ImageTower, pairs: Pairs, block: int, work: Path, progress: Progress) -> Views:
+    """Cache all pictures as they are, those of training mirrored, and the photos of training cropped: products fill their frame."""
+    paths = [item.image for item in pairs.items]
+    train = np.array([row for row, item in enumerate(pairs.items) if item.split == "train"])
+    photos = np.array([row for row in train if pairs.items[row].source == "flickr8k"], np.int64)
+
+    def cached(view: View, rows: Int64[np.ndarray, " n"]) -> CachedView:
+        return cache_maps(tower, MapJob(paths, rows, ImageShape().size, block, view), work, 0, progress)
+
+    others: dict[View, CachedView] = {"flipped": cached("flipped", train)}
+    if len(photos):
+        others["cropped"] = cached("cropped", photos)
+    return Views(cached("plain", np.arange(len(paths))), others)
 
 
 def object_texts(objects: Sequence[Sequence[Caption]], index: Mapping[str, int]) -> tuple[ObjectTexts, ...]:

@@ -15,44 +15,45 @@ import numpy as np
 import torch
 from jaxtyping import Float16, Float32, Int64, UInt8
 from numpy.lib.format import open_memmap
-from PIL import Image
 from torch import Tensor, nn
 
 from engine.encoders.texts import TextReader
 from engine.encoders.towers import ImageTower, TextTower
 from engine.training.graphs import compile_module
+from engine.training.views import CachedView, View, read_pixels
 
 TOKENS_PER_BATCH = 4_096
 PICTURES_PER_BATCH = 16
 CHECKPOINT_EVERY = 16
+TEXTS_PER_BLOCK = 16_384
 
 Progress: TypeAlias = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True, slots=True)
 class Cut:
-    """Where each tower is cut: the first stage of the image tower and the first layer of the text tower that training runs."""
+    """Where each tower is cut: the first block of the image tower and the first layer of the text tower that training runs."""
 
-    stage: int
+    block: int
     layer: int
 
 
 class _Maps(nn.Module):
-    def __init__(self, tower: ImageTower, stage: int) -> None:
+    def __init__(self, tower: ImageTower, block: int) -> None:
         super().__init__()
-        self.tower, self.stage = tower, stage
+        self.tower, self.block = tower, block
 
     def forward(self, pixels: Tensor) -> Tensor:
-        return self.tower.run(self.tower.pixels_to_map(pixels), 0, self.stage)
+        return self.tower.run(self.tower.pixels_to_map(pixels), 0, self.block)
 
 
-class _Cells(nn.Module):
-    def __init__(self, tower: ImageTower, stage: int) -> None:
+class _Pooled(nn.Module):
+    def __init__(self, tower: ImageTower, block: int) -> None:
         super().__init__()
-        self.tower, self.stage = tower, stage
+        self.tower, self.block = tower, block
 
     def forward(self, maps: Tensor) -> Tensor:
-        return self.tower.cells(self.tower.run(maps, self.stage, len(self.tower.stages)))
+        return self.tower.pool(self.tower.run(maps, self.block, len(self.tower.blocks)))
 
 
 class _States(nn.Module):
@@ -62,13 +63,6 @@ class _States(nn.Module):
 
     def forward(self, tokens: Tensor, mask: Tensor) -> Tensor:
         return self.tower.run(self.tower.place(tokens), mask, 0, self.layer)
-
-
-def read_pixels(path: Path, size: int, *, flip: bool = False) -> UInt8[np.ndarray, "s s 3"]:
-    """Read a picture, squashed to the tower's square, mirrored if asked."""
-    with Image.open(path) as image:
-        pixels = np.asarray(image.convert("RGB").resize((size, size), Image.Resampling.BICUBIC))
-    return pixels[:, ::-1].copy() if flip else pixels
 
 
 class GrowingArray:
@@ -102,49 +96,54 @@ def digest_of(parts: Sequence[str]) -> str:
 
 @dataclass(frozen=True, slots=True)
 class MapJob:
-    """Which pictures to run how far through the image tower."""
+    """Which pictures to run how far through the image tower: `rows` of `paths`, ascending, under one view."""
 
     paths: Sequence[Path]
+    rows: Int64[np.ndarray, " n"]
     size: int
-    stage: int
-    flip: bool = False
+    block: int
+    view: View = "plain"
 
     @property
     def name(self) -> str:
         """Name the cache after everything its content depends on."""
-        return f"maps-{self.size}-{self.stage}{'-flipped' if self.flip else ''}"
+        return f"maps-{self.size}-{self.block}-{self.view}"
+
+    @property
+    def digest(self) -> str:
+        """Digest which pictures these are."""
+        return digest_of([f"{row} {self.paths[row]}" for row in self.rows])
+
+    def read(self, start: int, stop: int) -> UInt8[np.ndarray, "b s s 3"]:
+        """Read some of the pictures."""
+        return np.stack([read_pixels(self.paths[row], self.size, self.view, int(row)) for row in self.rows[start:stop]])
 
 
-def cache_maps(tower: ImageTower, job: MapJob, folder: Path, threads: int, progress: Progress) -> Float16[np.ndarray, "n c h w"]:
-    """Run the first stages over all pictures; row order is path order."""
+def cache_maps(tower: ImageTower, job: MapJob, folder: Path, threads: int, progress: Progress) -> CachedView:
+    """Run the first blocks over the pictures of a job."""
     example = torch.zeros(1, job.size, job.size, 3, dtype=torch.uint8)
-    module = _Maps(tower, job.stage)
+    module = _Maps(tower, job.block)
     with torch.no_grad():
         shape = tuple(module(example).shape[1:])
-    store = GrowingArray(folder, job.name, (len(job.paths), *shape), digest_of([str(path) for path in job.paths]))
+    store = GrowingArray(folder, job.name, (len(job.rows), *shape), job.digest)
     compiled = compile_module(module, {"pixels": example}, {"pixels": [-1, job.size, job.size, 3]}, threads)
     request = compiled.create_infer_request()
-    starts = range(store.done, len(job.paths), PICTURES_PER_BATCH)
-    for number, start in enumerate(starts):
-        pixels = _read_batch(job, start)
+    for number, start in enumerate(range(store.done, len(job.rows), PICTURES_PER_BATCH)):
+        pixels = job.read(start, start + PICTURES_PER_BATCH)
         store.array[start : start + len(pixels)] = request.infer([pixels])[0]
         if number % CHECKPOINT_EVERY == 0:
             store.mark(start + len(pixels))
-            progress(job.name, start, len(job.paths))
-    store.mark(len(job.paths))
-    return store.array
+            progress(job.name, start, len(job.rows))
+    store.mark(len(job.rows))
+    return CachedView(store.array, job.rows)
 
 
-def _read_batch(job: MapJob, start: int) -> UInt8[np.ndarray, "b s s 3"]:
-    return np.stack([read_pixels(path, job.size, flip=job.flip) for path in job.paths[start : start + PICTURES_PER_BATCH]])
-
-
-def cells_of(tower: ImageTower, maps: Float16[np.ndarray, "i c h w"], stage: int) -> Float16[np.ndarray, "i n f"]:
-    """Run maps cached before `stage` to the end of the tower, up to its head, in memory."""
-    module = _Cells(tower, stage)
+def pooled_of(tower: ImageTower, maps: Float16[np.ndarray, "i c h w"], block: int) -> Float32[np.ndarray, "i f"]:
+    """Run maps cached before `block` to the end of the tower, up to its head, in memory."""
+    module = _Pooled(tower, block)
     example = torch.zeros(1, *maps.shape[1:])
     with torch.no_grad():
-        result = np.empty((len(maps), *module(example).shape[1:]), np.float16)
+        result = np.empty((len(maps), *module(example).shape[1:]), np.float32)
     request = compile_module(module, {"maps": example}, {"maps": [-1, *maps.shape[1:]]}, 0).create_infer_request()
     for start in range(0, len(maps), 4 * PICTURES_PER_BATCH):
         batch = maps[start : start + 4 * PICTURES_PER_BATCH]
@@ -171,6 +170,17 @@ class States:
         mask = np.arange(longest)[None, :] < lengths[:, None]
         index = np.minimum(self.offsets[texts][:, None] + np.arange(longest), len(self.rows) - 1)
         return self.rows[index].astype(np.float32) * mask[:, :, None], mask.astype(np.float32)
+
+
+def means_of(states: States) -> States:
+    """Average the states of every filled text: what a frozen text tower hands to its head, as states of one token."""
+    means = np.empty((states.done, states.rows.shape[1]), np.float16)
+    for first in range(0, states.done, TEXTS_PER_BLOCK):
+        edges = states.offsets[first : min(first + TEXTS_PER_BLOCK, states.done) + 1]
+        block = states.rows[edges[0] : edges[-1]].astype(np.float32)
+        sums = np.add.reduceat(block, edges[:-1] - edges[0])
+        means[first : first + len(sums)] = sums / np.diff(edges)[:, None]
+    return States(means, np.arange(states.done + 1), states.done)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,9 +1,7 @@
-"""Losses of contrastive training: symmetric InfoNCE with several right answers a row.
+"""Losses of contrastive training: InfoNCE with several right answers a row, and following a teacher.
 
 A loss takes similarities and a mask of what is right, never towers or batches of data.
 """
-
-from dataclasses import dataclass
 
 import torch
 from jaxtyping import Bool, Float
@@ -12,7 +10,6 @@ from torch.nn import functional
 
 MAX_LOGIT_SCALE = 100.0
 INITIAL_TEMPERATURE = 0.07
-TEACHER_TEMPERATURE = 0.06
 
 
 class Temperature(nn.Module):
@@ -27,55 +24,49 @@ class Temperature(nn.Module):
         return cosines * self.log_scale.exp().clamp(max=MAX_LOGIT_SCALE)
 
 
-@dataclass(frozen=True, slots=True)
-class Softening:
-    """How targets are softened: `smoothing` is spread over all columns, `share` follows the teacher's `logits`."""
-
-    smoothing: float = 0.0
-    share: float = 0.0
-    logits: Float[Tensor, "n m"] | None = None
-
-    def transposed(self) -> "Softening":
-        """Soften the other direction."""
-        return Softening(self.smoothing, self.share, None if self.logits is None else self.logits.T)
-
-    def apply(self, target: Float[Tensor, "n m"]) -> Float[Tensor, "n m"]:
-        """Mix a target with the teacher's view and with the uniform distribution."""
-        if self.logits is not None and self.share:
-            target = (1.0 - self.share) * target + self.share * self.logits.softmax(1)
-        return (1.0 - self.smoothing) * target + self.smoothing / target.shape[1]
-
-
 def multi_positive_nce(
-    logits: Float[Tensor, "n m"], positive: Bool[Tensor, "n m"], weights: Float[Tensor, " n"], softening: Softening
+    logits: Float[Tensor, "n m"], positive: Bool[Tensor, "n m"], weights: Float[Tensor, " n"], smoothing: float = 0.0
 ) -> Float[Tensor, ""]:
-    """Cross entropy against the uniform distribution over each row's right answers (SupCon's L_out, NeurIPS 2020), softened.
+    """Cross entropy against the uniform distribution over each row's right answers (SupCon's L_out, NeurIPS 2020).
 
-    Rows without a right answer count nothing.
+    `smoothing` of the target is spread over all columns. Rows without a right answer count nothing.
     """
     found = positive.sum(1)
-    target = softening.apply(positive / found.clamp(min=1)[:, None])
+    target = (1.0 - smoothing) * positive / found.clamp(min=1)[:, None] + smoothing / logits.shape[1]
     losses = -(target * functional.log_softmax(logits, dim=1)).sum(1)
     active = weights * (found > 0)
     return (losses * active).sum() / active.sum().clamp(min=1e-6)
 
 
 def symmetric_nce(
-    logits: Float[Tensor, "i t"], positive: Bool[Tensor, "i t"], text_weights: Float[Tensor, " t"], softening: Softening
+    logits: Float[Tensor, "i t"],
+    positive: Bool[Tensor, "i t"],
+    text_weights: Float[Tensor, " t"],
+    naming: Bool[Tensor, " t"],
+    smoothing: float = 0.0,
 ) -> Float[Tensor, ""]:
-    """Average both directions: every picture must find its texts, every text its pictures."""
-    pictures = multi_positive_nce(logits, positive, torch.ones(len(logits)), softening)
-    texts = multi_positive_nce(logits.T, positive.T, text_weights, softening.transposed())
+    """Average both directions: every text must find its pictures, every picture the texts that name it.
+
+    A picture weighs what the texts that name it weigh on average. Without naming texts only the first direction counts.
+    """
+    texts = multi_positive_nce(logits.T, positive.T, text_weights, smoothing)
+    if not naming.any():
+        return texts
+    named = positive[:, naming].float()
+    weights = named @ text_weights[naming] / named.sum(1).clamp(min=1.0)
+    pictures = multi_positive_nce(logits[:, naming], positive[:, naming], weights, smoothing)
     return 0.5 * (pictures + texts)
 
 
-def taught_logits(
-    pictures: Float[Tensor, "i w"], texts: Float[Tensor, "t w"], positive: Bool[Tensor, "i t"]
-) -> Float[Tensor, "i t"]:
-    """Say how close the teacher finds each text to each picture's captions; where it knows nothing, only what is right is close."""
-    logits = exact_cosines(pictures, texts) / TEACHER_TEMPERATURE
-    known = pictures.any(1)[:, None] & texts.any(1)[None, :]
-    return torch.where(known, logits, (positive.float() - 1.0) * MAX_LOGIT_SCALE + 1.0 / TEACHER_TEMPERATURE)
+def distance_to_teacher(states: Float[Tensor, "n w"], teacher: Float[Tensor, "n w"]) -> Float[Tensor, ""]:
+    """Average 1 - cosine to the teacher's unit vectors; rows of zeros, where it knows nothing, do not count.
+
+    Sentence embeddings of one language teach those of others (Reimers and Gurevych, EMNLP 2020).
+    """
+    known = teacher.any(1)
+    if not known.any():
+        return states.sum() * 0.0
+    return 1.0 - (functional.normalize(states[known].float(), dim=1) * teacher[known]).sum(1).mean()
 
 
 def prefix_cosines(images: Float[Tensor, "i 256"], texts: Float[Tensor, "t 256"], width: int) -> Float[Tensor, "i t"]:

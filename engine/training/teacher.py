@@ -1,14 +1,13 @@
 """A teacher for what two captions have in common: all-MiniLM-L6-v2, an English sentence encoder, run once over all texts.
 
 Six thousand photos are too few to learn that "a dog leaps over a log" and "a puppy jumps a tree trunk" nearly say the same.
-The teacher's similarities soften the targets of contrastive training: see `engine.training.losses`. A caption in another
+The text tower is kept close to the teacher's vectors while it is trained: see `engine.training.losses`. A caption in another
 language is taught by the English captions that share its key. The teacher is not part of the bundle; it has itself seen image
 captions (texts of Flickr30k and COCO) in its training.
 """
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 
@@ -23,10 +22,9 @@ from engine.encoders.towers import TextShape, TextTower
 from engine.errors import MissingExtra
 from engine.training.features import GrowingArray, Progress, batches_by_length, digest_of
 from engine.training.graphs import compile_module
-from engine.training.pairs import Caption, Pairs
+from engine.training.pairs import Caption
 
 SHAPE = TextShape(layers=6, positions=64)
-IMAGE_KINDS = frozenset({"caption", "title", "label"})
 CHECKPOINT = 8_192
 LAYER_NAMES = {
     "query": "attention.self.query",
@@ -40,15 +38,6 @@ LAYER_NAMES = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Teacher:
-    """Unit vectors of texts, pictures and general objects in the teacher's space; a row of zeros where it knows nothing."""
-
-    texts: Float32[np.ndarray, "t w"]
-    pictures: Float32[np.ndarray, "i w"]
-    objects: Float32[np.ndarray, "k w"]
-
-
 class _Sentences(nn.Module):
     def __init__(self, tower: TextTower) -> None:
         super().__init__()
@@ -56,8 +45,7 @@ class _Sentences(nn.Module):
 
     def forward(self, tokens: Tensor, mask: Tensor) -> Tensor:
         states = self.tower.run(self.tower.place(tokens), mask, 0, SHAPE.layers)
-        mean = (states * mask[:, :, None]).sum(1) / mask.sum(1, keepdim=True)
-        return nn.functional.normalize(mean, dim=1)
+        return nn.functional.normalize(self.tower.pool(states, mask), dim=1)
 
 
 def _folder() -> Path:
@@ -112,28 +100,23 @@ def _padded(ids: Sequence[Sequence[int]], table: Float32[np.ndarray, "v w"]) -> 
 
 
 def teach(
-    pairs: Pairs,
-    objects: Sequence[Sequence[Caption]],
-    text_rows: Mapping[str, int],
-    vectors: Mapping[str, Float32[np.ndarray, " w"]],
-) -> Teacher:
-    """Give every cached text, picture and object its vector in the teacher's space, from those of the English texts."""
-    names = [caption for captions in objects for caption in captions]
+    captions: Sequence[Caption], text_rows: Mapping[str, int], vectors: Mapping[str, Float32[np.ndarray, " w"]]
+) -> Float32[np.ndarray, "t w"]:
+    """Give every cached text its unit vector in the teacher's space, zeros where it knows nothing.
+
+    An English text has its own; one in another language that of the English texts that share its key.
+    """
     meanings: dict[str, list[str]] = defaultdict(list)
-    for caption in (*pairs.captions, *names):
+    for caption in captions:
         if caption.text in vectors and caption.language == "en":
             meanings[caption.key].append(caption.text)
     keys = {key: _mean(texts, vectors) for key, texts in meanings.items()}
-    texts = np.zeros((len(text_rows), SHAPE.width), np.float32)
-    for caption in (*pairs.captions, *names):
+    taught = np.zeros((len(text_rows), SHAPE.width), np.float32)
+    for caption in captions:
         known = vectors.get(caption.text) if caption.language == "en" else keys.get(caption.key)
         if known is not None:
-            texts[text_rows[caption.text]] = known
-    shown = [
-        [c.text for c in i.captions if c.kind in IMAGE_KINDS and c.language == "en" and c.text in vectors] for i in pairs.items
-    ]
-    pictures = np.stack([_mean(captions, vectors) for captions in shown])
-    return Teacher(texts, pictures, np.stack([_mean([c.text for c in cs if c.text in vectors], vectors) for cs in objects]))
+            taught[text_rows[caption.text]] = known
+    return taught
 
 
 def english(captions: Iterable[Caption]) -> list[str]:
@@ -142,5 +125,5 @@ def english(captions: Iterable[Caption]) -> list[str]:
 
 
 def _mean(texts: Sequence[str], vectors: Mapping[str, Float32[np.ndarray, " w"]]) -> Float32[np.ndarray, " w"]:
-    total = np.sum([vectors[text] for text in texts], axis=0) if texts else np.zeros(SHAPE.width)
-    return (total / max(float(np.linalg.norm(total)), 1e-6)).astype(np.float32)
+    total = np.sum([vectors[text] for text in texts], axis=0)
+    return np.asarray(total / max(float(np.linalg.norm(total)), 1e-6), np.float32)

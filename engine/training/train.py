@@ -16,41 +16,27 @@ from engine.encoders.towers import Towers
 from engine.training.corpus import Corpus, prepare, pretrained_towers, with_deeper_states
 from engine.training.evaluate import Recall, retrieval_report
 from engine.training.export import export_bundle
-from engine.training.features import Cut, Progress, cells_of
+from engine.training.features import Cut, Progress, means_of
 from engine.training.pairs import Split
 from engine.training.release import release
 from engine.training.trainer import Model, Stage, Trainer, embed_pictures, embed_texts
+from engine.training.views import CachedView, Views
 
 log = logging.getLogger(__name__)
 
-CACHED = Cut(stage=6, layer=12)
-DEEPER = Cut(stage=6, layer=10)
-HEADS = Stage("heads", steps=900)
-TUNE_IMAGE = Stage(
-    "tune image",
-    steps=150,
+BLOCK, LAYER = 18, 10
+"""Training goes down to the last three of 21 blocks of the image tower and the last two of 12 layers of the text tower."""
+
+HEADS = Stage("heads", steps=400)
+TUNE = Stage(
+    "tune",
+    steps=340,
     head_rate=5e-4,
-    tower_rate=3e-4,
-    warmup=10,
-    taught=0.0,
-    hidden_cells=0.1,
-    hidden_tokens=0.1,
+    image_rate=3e-4,
+    text_rate=1.2e-4,
+    warmup=25,
     objects=32,
-    average=0.9,
-    counts={"flickr8k": 256, "fashion": 96, "emoji": 32},
-)
-TUNE_BOTH = Stage(
-    "tune both",
-    steps=200,
-    head_rate=4e-4,
-    tower_rate=1.5e-4,
-    warmup=15,
-    taught=0.0,
-    hidden_cells=0.15,
-    hidden_tokens=0.1,
-    objects=32,
-    average=0.93,
-    counts={"flickr8k": 320, "fashion": 128, "emoji": 32},
+    counts={"flickr8k": 192, "fashion": 128, "emoji": 40},
 )
 
 
@@ -62,11 +48,11 @@ def train_default(data: Path, output: Path, *, work: Path, seed: int = 0, progre
     report = progress or _quiet
     torch.manual_seed(seed)
     towers, classifier, text_model = pretrained_towers()
-    corpus = prepare(data, work, CACHED, towers, (classifier, text_model), report)
-    model = train_heads(towers, corpus, HEADS, seed, report)
-    model = train_from_cut(model, corpus, TUNE_IMAGE, seed, report)
-    model.cut = DEEPER
-    model = train_from_cut(model, with_deeper_states(corpus, DEEPER.layer, work, report), TUNE_BOTH, seed, report)
+    cut = Cut(BLOCK, len(towers.text.layers))
+    corpus = prepare(data, work, cut, towers, (classifier, text_model), report)
+    model = train_heads(Model(towers, cut, corpus.teacher.shape[1]), corpus, HEADS, seed, report)
+    model.cut = Cut(BLOCK, LAYER)
+    model = train_from_cut(model, with_deeper_states(corpus, LAYER, work, report), TUNE, seed, report)
     torch.save(model.state_dict(), work / f"model-{seed}.pt")
     export_bundle(Towers(model.image, model.text), work, output, name="default", training={"seed": seed})
     return release(output, corpus.pairs.items, {"recipe": "default", "seed": seed}, report)
@@ -76,13 +62,14 @@ def _quiet(_what: str, _done: int, _total: int) -> None:
     """Report nothing."""
 
 
-def train_heads(towers: Towers, corpus: Corpus, stage: Stage, seed: int, progress: Progress) -> Model:
-    """Train the heads on frozen towers; returns the averaged model, cut where the corpus is."""
-    behind = Cut(len(towers.image.stages) + 1, len(towers.text.layers))
-    frozen = replace(corpus, maps=cells_of(towers.image, corpus.maps, CACHED.stage))
-    model = train_from_cut(Model(towers, behind), frozen, stage, seed, progress)
-    model.cut = CACHED
-    return model
+def train_heads(model: Model, corpus: Corpus, stage: Stage, seed: int, progress: Progress) -> Model:
+    """Train the heads on what the frozen towers make of everything; returns the averaged model."""
+    everything = CachedView(corpus.pooled, np.arange(len(corpus.pooled)))
+    frozen = replace(corpus, views=Views(everything, {}), states=means_of(corpus.states))
+    with torch.no_grad():
+        model.image.head.standardise(torch.from_numpy(corpus.pooled))
+        model.text.head.standardise(torch.from_numpy(frozen.states.rows.astype(np.float32)))
+    return train_from_cut(model, frozen, stage, seed, progress)
 
 
 def train_from_cut(model: Model, corpus: Corpus, stage: Stage, seed: int, progress: Progress) -> Model:

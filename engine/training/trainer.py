@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Float32, Int64
+from jaxtyping import Bool, Float, Int64
 from torch import Tensor, nn
 
 from engine.datatypes import DIMENSIONS, Vectors
@@ -19,8 +19,8 @@ from engine.encoders.towers import Towers
 from engine.training.corpus import Corpus
 from engine.training.features import Cut, Progress
 from engine.training.imagenet import PseudoPictures
-from engine.training.losses import Softening, Temperature, exact_cosines, prefix_cosines, symmetric_nce, taught_logits
-from engine.training.sampling import DEFAULT_COUNTS, Batch, Sampler
+from engine.training.losses import Temperature, distance_to_teacher, exact_cosines, prefix_cosines, symmetric_nce
+from engine.training.sampling import DEFAULT_COUNTS, Batch, Group, Sampler
 
 log = logging.getLogger(__name__)
 ENCODE_BATCH = 256
@@ -28,79 +28,66 @@ TEXTS_PER_PART = 192
 EVERYDAY_RATE = 4.0
 PREFIXES = (64, 128)
 AVERAGE_EVERY = 5
+PSEUDO_SEEDS = 6_000
 
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """One stage: how many steps, at which rates, what is trained besides the heads."""
+    """One stage: how many steps, at which rates, what is trained besides the heads; a rate of 0 leaves a tower as it is."""
 
     name: str
     steps: int
     head_rate: float = 1e-3
-    tower_rate: float = 0.0
-    weight_decay: float = 0.1
+    image_rate: float = 0.0
+    text_rate: float = 0.0
+    weight_decay: float = 0.05
     warmup: int = 50
-    smoothing: float = 0.02
-    taught: float = 0.3
-    objects: int = 64
-    object_weight: float = 0.5
+    smoothing: float = 0.03
+    taught: float = 0.5
+    objects: int = 48
+    object_weight: float = 0.3
     prefix_weight: float = 0.2
-    average: float = 0.97
-    hidden_cells: float = 0.25
-    hidden_tokens: float = 0.15
+    average: float = 0.95
     counts: dict[str, int] = field(default_factory=lambda: dict(DEFAULT_COUNTS))
 
 
 class Model(nn.Module):
-    """Both towers from their cuts upwards, with the temperature they are trained with."""
+    """Both towers from their cuts upwards, with the temperature they are trained with and the map to the teacher's space."""
 
-    def __init__(self, towers: Towers, cut: Cut) -> None:
+    def __init__(self, towers: Towers, cut: Cut, teacher_width: int) -> None:
         super().__init__()
         self.image, self.text, self.cut = towers.image, towers.text, cut
         self.temperature = Temperature()
+        self.to_teacher = nn.Linear(towers.text.positions.shape[1], teacher_width)
 
-    def pictures(self, cached: Float[Tensor, "b ..."], thinning: float = 0.0) -> Float[Tensor, "b 256"]:
-        """Embed cached maps, or cached cells when the cut is behind the last stage; `thinning` hides a share of the cells."""
-        stages = len(self.image.stages)
-        cells = cached if self.cut.stage > stages else self.image.cells(self.image.run(cached, self.cut.stage, stages))
-        embedded: Tensor = self.image.head(cells, thin(torch.ones_like(cells[:, :, 0]), thinning))
+    def pictures(self, cached: Float[Tensor, "b ..."]) -> Float[Tensor, "b 256"]:
+        """Embed cached maps, or pooled features."""
+        features = cached if cached.ndim == 2 else self.image.pool(self.image.run(cached, self.cut.block, len(self.image.blocks)))
+        embedded: Tensor = self.image.head(features)
         return embedded
 
-    def objects(self, features: Float[Tensor, "b f"]) -> Float[Tensor, "b 256"]:
-        """Embed pooled features as pictures of one grid cell."""
-        return self.image.embed_cells(features[:, None, :])
-
-    def texts(self, states: Float[Tensor, "b t w"], mask: Float[Tensor, "b t"], thinning: float = 0.0) -> Float[Tensor, "b 256"]:
-        """Embed cached token states; `thinning` hides a share of the tokens from the head."""
-        last = self.text.run(states, mask, self.cut.layer, len(self.text.layers))
-        embedded: Tensor = self.text.head(last, thin(mask, thinning))
-        return embedded
+    def text_features(self, states: Float[Tensor, "b t w"], mask: Float[Tensor, "b t"]) -> Float[Tensor, "b w"]:
+        """Run cached token states to the end of the text tower and average them."""
+        return self.text.pool(self.text.run(states, mask, self.cut.layer, len(self.text.layers)), mask)
 
     def trainable(self, stage: Stage) -> list[dict[str, object]]:
         """Group what a stage trains by its rate; everything else is frozen."""
-        heads = [*self.image.head.parameters(), *self.text.head.parameters(), *self.temperature.parameters()]
-        towers = [
-            *self.image.stages[self.cut.stage :].parameters(),
+        image = [
+            *(p for block in self.image.blocks[self.cut.block :] for p in block.parameters()),
             *self.image.features.parameters(),
-            *self.text.layers[self.cut.layer :].parameters(),
         ]
+        heads = [*self.image.head.weights(), *self.text.head.weights(), *self.to_teacher.parameters()]
+        text = [*self.text.layers[self.cut.layer :].parameters()]
         for parameter in self.parameters():
             parameter.requires_grad_(False)
-        groups: list[dict[str, object]] = [{"params": heads, "lr": stage.head_rate}]
-        if stage.tower_rate:
-            groups.append({"params": towers, "lr": stage.tower_rate})
-        for parameter in heads + (towers if stage.tower_rate else []):
-            parameter.requires_grad_(True)
+        groups: list[dict[str, object]] = [{"params": [*self.temperature.parameters()], "lr": 1e-3, "weight_decay": 0.0}]
+        for parameters, rate in ((heads, stage.head_rate), (image, stage.image_rate), (text, stage.text_rate)):
+            if rate and parameters:
+                groups.append({"params": parameters, "lr": rate})
+        for group in groups:
+            for parameter in group["params"]:  # type: ignore[attr-defined]
+                parameter.requires_grad_(True)
         return groups
-
-
-def thin(mask: Float[Tensor, "b n"], share: float) -> Float[Tensor, "b n"]:
-    """Hide a random share of what a mask shows, never the first cell or token: augmentation of cached features."""
-    if not share:
-        return mask
-    kept = torch.rand_like(mask) >= share
-    kept[:, 0] = True
-    return mask * kept
 
 
 class Trainer:
@@ -110,7 +97,10 @@ class Trainer:
         self.model, self.averaged = model, deepcopy(model).eval()
         self._corpus, self._progress, self._seed = corpus, progress, seed
         self._random = np.random.default_rng(seed)
-        self._pseudo, self._pooled = self._fit_pseudo_pictures()
+        rows = [row for row, item in enumerate(corpus.pairs.items) if item.split == "train"]
+        chosen = np.sort(self._random.choice(rows, min(len(rows), PSEUDO_SEEDS), replace=False))
+        self._pooled = corpus.pooled[chosen]
+        self._pseudo = PseudoPictures.fit(corpus.classifier, self._pooled)
         rates = np.array([EVERYDAY_RATE if texts.everyday else 1.0 for texts in corpus.objects])
         self._rates = rates / rates.sum()
 
@@ -122,76 +112,66 @@ class Trainer:
         sampler = Sampler(self._corpus.pairs, self._corpus.usable(), stage.counts, self._seed)
         for step, batch in enumerate(sampler.batches(stage.steps)):
             self.model.train()
-            with torch.autocast("cpu", torch.bfloat16):
-                loss = self._loss(batch, stage)
+            loss = self._loss(batch, stage)
             optimizer.zero_grad()
             torch.autograd.backward(loss)
             nn.utils.clip_grad_norm_([p for p in self.model.parameters() if p.requires_grad], 1.0)
             optimizer.step()
             schedule.step()
-            if step % AVERAGE_EVERY == 0 or step + 1 == stage.steps:
+            if step % AVERAGE_EVERY == AVERAGE_EVERY - 1 or step + 1 == stage.steps:
                 self._average(min(stage.average, (1 + step) / (10 + step)))
             if step % 25 == 0:
                 self._progress(f"{stage.name} loss {loss.item():.3f}", step, stage.steps)
             yield step + 1
 
     def _loss(self, batch: Batch, stage: Stage) -> Tensor:
-        text_rows = self._corpus.text_rows[batch.texts]
-        images, texts = self._pictures(batch.pictures, stage), self._texts(text_rows, stage)
-        positive, weights = torch.from_numpy(batch.positive), torch.from_numpy(batch.weights)
-        shown, said = self._corpus.teacher.pictures[batch.pictures], self._corpus.teacher.texts[text_rows]
-        if stage.objects:
-            classes = self._random.choice(len(self._rates), stage.objects, replace=False, p=self._rates)
-            named = self._object_rows(classes)
-            images = torch.cat([images, self.model.objects(self._pseudo_features(classes))])
-            texts = torch.cat([texts, self._texts(named, stage)])
-            positive = _beside(positive, torch.eye(stage.objects, dtype=torch.bool).repeat(1, 2))
-            weights = torch.cat([weights, torch.full((2 * stage.objects,), stage.object_weight)])
-            shown = np.concatenate([shown, self._corpus.teacher.objects[classes]])
-            said = np.concatenate([said, self._corpus.teacher.texts[named]])
-        softening = Softening(
-            stage.smoothing, stage.taught, taught_logits(torch.from_numpy(shown), torch.from_numpy(said), positive)
-        )
-        loss = symmetric_nce(self.model.temperature(exact_cosines(images, texts)), positive, weights, softening)
-        width = int(self._random.choice(PREFIXES))
-        logits = self.model.temperature(prefix_cosines(images, texts, width))
-        return loss + stage.prefix_weight * symmetric_nce(logits, positive, weights, softening)
+        """Average the groups' losses by what their texts are worth, and keep the texts near the teacher."""
+        classes = self._random.choice(len(self._rates), stage.objects, replace=False, p=self._rates)
+        rows = [*(self._corpus.text_rows[group.texts] for group in batch.groups), self._names_of(classes)]
+        features = self._text_features(np.concatenate(rows))
+        pictures = self._pictures(batch.pictures, classes)
+        *texts, names = self.model.text.head(features).split([len(part) for part in rows])
+        total = torch.zeros(())
+        worth = [float(group.weights.sum()) for group in batch.groups]
+        for group, embedded, share in zip(batch.groups, texts, worth, strict=True):
+            total = total + share / sum(worth) * self._contrast(pictures, torch.cat([embedded, names]), group, stage)
+        taught = torch.from_numpy(self._corpus.teacher[np.concatenate(rows)])
+        return total + stage.taught * distance_to_teacher(self.model.to_teacher(features), taught)
 
-    def _pictures(self, rows: Int64[np.ndarray, " b"], stage: Stage) -> Tensor:
-        maps = torch.from_numpy(self._corpus.maps[np.sort(rows)][np.argsort(np.argsort(rows))]).float()
-        return self.model.pictures(maps, stage.hidden_cells)
+    def _contrast(self, pictures: Tensor, texts: Tensor, group: Group, stage: Stage) -> Tensor:
+        """Compare one group's texts with all pictures, at full width and at one prefix; objects stand beside the group."""
+        count = stage.objects
+        positive = _beside(torch.from_numpy(group.positive), torch.eye(count, dtype=torch.bool))
+        weights = torch.cat([torch.from_numpy(group.weights), torch.full((count,), stage.object_weight)])
+        naming = torch.cat([torch.from_numpy(group.naming), torch.ones(count, dtype=torch.bool)])
+        whole = self.model.temperature(exact_cosines(pictures, texts))
+        prefix = self.model.temperature(prefix_cosines(pictures, texts, int(self._random.choice(PREFIXES))))
+        full, short = (symmetric_nce(logits, positive, weights, naming, stage.smoothing) for logits in (whole, prefix))
+        return full + stage.prefix_weight * short
 
-    def _texts(self, rows: Int64[np.ndarray, " b"], stage: Stage) -> Tensor:
+    def _pictures(self, rows: Int64[np.ndarray, " b"], classes: Int64[np.ndarray, " c"]) -> Tensor:
+        """Embed pictures in one of their views, and after them pseudo-pictures of the classes."""
+        seen = torch.from_numpy(self._corpus.views.draw(rows, self._random))
+        with torch.autocast("cpu", torch.bfloat16, enabled=seen.ndim > 2):
+            pictures = self.model.pictures(seen)
+        seeds = self._pooled[self._random.integers(0, len(self._pooled), len(classes))]
+        made = torch.from_numpy(self._pseudo.make(classes, seeds, self._random)).float()
+        return torch.cat([pictures.float(), self.model.image.head(made)])
+
+    def _text_features(self, rows: Int64[np.ndarray, " b"]) -> Tensor:
         unique, inverse = np.unique(rows, return_inverse=True)
         order = self._corpus.states.by_length(unique)
         parts = []
         for at in range(0, len(order), TEXTS_PER_PART):
             states, mask = self._corpus.states.batch(unique[order[at : at + TEXTS_PER_PART]])
-            parts.append(self.model.texts(torch.from_numpy(states), torch.from_numpy(mask), stage.hidden_tokens))
+            with torch.autocast("cpu", torch.bfloat16, enabled=states.shape[1] > 1):
+                parts.append(self.model.text_features(torch.from_numpy(states), torch.from_numpy(mask)))
         return torch.cat(parts)[torch.from_numpy(np.argsort(order)[inverse])]
 
-    def _pseudo_features(self, classes: Int64[np.ndarray, " b"]) -> Tensor:
-        seeds = self._pooled[self._random.integers(0, len(self._pooled), len(classes))]
-        return torch.from_numpy(self._pseudo.make(classes, seeds, self._random)).float()
-
-    def _object_rows(self, classes: Int64[np.ndarray, " b"]) -> Int64[np.ndarray, " b2"]:
-        names = [self._corpus.objects[row] for row in classes]
-        drawn = [self._random.choice(texts) for texts in (*(n.english for n in names), *(n.every for n in names))]
-        return np.array(drawn, np.int64)
-
-    def _fit_pseudo_pictures(self) -> tuple[PseudoPictures, Float32[np.ndarray, "n f"]]:
-        rows = [row for row, item in enumerate(self._corpus.pairs.items) if item.split == "train"]
-        chosen = np.sort(np.random.default_rng(0).choice(rows, min(len(rows), 6_000), replace=False))
-        with torch.no_grad():
-            pooled = [self._pool(chosen[at : at + ENCODE_BATCH]) for at in range(0, len(chosen), ENCODE_BATCH)]
-        features = np.concatenate(pooled)
-        return PseudoPictures.fit(self._corpus.classifier, features), features
-
-    def _pool(self, rows: Int64[np.ndarray, " b"]) -> Float32[np.ndarray, "b f"]:
-        image, stage = self.model.image, self.model.cut.stage
-        cached = torch.from_numpy(self._corpus.maps[rows]).float()
-        cells = cached if stage > len(image.stages) else image.cells(image.run(cached, stage, len(image.stages)))
-        return cells.mean(1).numpy()
+    def _names_of(self, classes: Int64[np.ndarray, " b"]) -> Int64[np.ndarray, " b"]:
+        """Draw one name of every class, in English half of the time."""
+        names = (self._corpus.objects[row] for row in classes)
+        return np.array([self._random.choice(n.english if self._random.random() < 0.5 else n.every) for n in names], np.int64)
 
     def _average(self, decay: float) -> None:
         for ours, theirs in zip(self.averaged.parameters(), self.model.parameters(), strict=True):
@@ -215,12 +195,12 @@ def _rate(step: int, stage: Stage) -> float:
 
 
 def embed_pictures(model: Model, corpus: Corpus, rows: Int64[np.ndarray, " n"]) -> Vectors:
-    """Embed cached pictures with a model in evaluation mode; rows that are not asked for are not touched."""
+    """Embed cached pictures, as they are, with a model in evaluation mode; rows that are not asked for are not touched."""
     vectors = np.zeros((len(rows), DIMENSIONS), np.float32)
     with torch.no_grad():
         for at in range(0, len(rows), ENCODE_BATCH):
-            maps = torch.from_numpy(corpus.maps[rows[at : at + ENCODE_BATCH]]).float()
-            vectors[at : at + ENCODE_BATCH] = model.pictures(maps).numpy()
+            seen = torch.from_numpy(corpus.views.at(rows[at : at + ENCODE_BATCH]))
+            vectors[at : at + ENCODE_BATCH] = model.pictures(seen).numpy()
     return vectors
 
 
@@ -232,5 +212,6 @@ def embed_texts(model: Model, corpus: Corpus, rows: Int64[np.ndarray, " n"]) -> 
         for at in range(0, len(rows), ENCODE_BATCH):
             chosen = order[at : at + ENCODE_BATCH]
             states, mask = corpus.states.batch(rows[chosen])
-            vectors[chosen] = model.texts(torch.from_numpy(states), torch.from_numpy(mask)).numpy()
+            features = model.text_features(torch.from_numpy(states), torch.from_numpy(mask))
+            vectors[chosen] = model.text.head(features).numpy()
     return vectors

@@ -46,8 +46,8 @@ class _Pooled(nn.Module):
         self.tower = tower
 
     def forward(self, pixels: Tensor) -> Tensor:
-        cells = self.tower.run(self.tower.pixels_to_map(pixels), 0, len(self.tower.stages))
-        return functional.relu6(self.tower.features(cells)).mean((2, 3))
+        tower = self.tower
+        return tower.pool(tower.run(tower.pixels_to_map(pixels), 0, len(tower.blocks)))
 
 
 class Features:
