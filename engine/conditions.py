@@ -7,9 +7,12 @@ How an expression is written, and what each comparison promises, stands in `engi
 from dataclasses import dataclass
 from typing import TypeAlias
 
+import numpy as np
+from jaxtyping import Bool, Float64
 from pyroaring import BitMap
 
-from engine.index.attributes import Columns, Kind, Postings, Scalar, kind_of
+from engine.index.attributes import Columns, Kind, Postings, Scalar, bitmap_of, kind_of
+from engine.index.instants import moments_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +33,47 @@ class Compare:
         for postings in _comparable(columns, self.name, self.value):
             found |= postings.compare(self.operator, self.value)
         return found
+
+
+@dataclass(frozen=True, slots=True)
+class Dated:
+    """One attribute whose texts are dates or times against a span of time: a day, or a moment with `start` = `end`."""
+
+    name: str
+    operator: str
+    start: float
+    end: float
+
+    def admit(self, columns: Columns) -> BitMap:
+        """Find the documents for which this holds."""
+        if self.operator == "!=":
+            return _any_value(columns, self.name) - Dated(self.name, "=", self.start, self.end).admit(columns)
+        kinds: tuple[Kind, ...] = ("text", "item") if self.operator == "=" else ("text",)
+        found = BitMap()
+        for kind in kinds:
+            if kind in columns.get(self.name):
+                postings, moments = columns.get(self.name)[kind], moments_of(columns, self.name, kind)
+                places = np.flatnonzero(self._holds(moments))
+                slices = [postings.documents[postings.offsets[i] : postings.offsets[i + 1]] for i in places]
+                found |= bitmap_of(np.concatenate(slices)) if slices else BitMap()
+        return found
+
+    def _holds(self, moments: Float64[np.ndarray, " v"]) -> Bool[np.ndarray, " v"]:
+        """Compare; NaN, which stands for what is no date, never holds."""
+        last = max(self.end, np.nextafter(self.start, np.inf))  # a moment is as long as the smallest step of time
+        holds: Bool[np.ndarray, " v"]
+        match self.operator:
+            case "<":
+                holds = moments < self.start
+            case "<=":
+                holds = moments < last
+            case ">":
+                holds = moments >= last
+            case ">=":
+                holds = moments >= self.start
+            case _:
+                holds = (moments >= self.start) & (moments < last)
+        return holds
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +159,7 @@ class Any:
         return BitMap().union(*(child.admit(columns) for child in self.children))
 
 
-Filter: TypeAlias = Compare | Member | Contains | Exists | Not | All | Any
+Filter: TypeAlias = Compare | Dated | Member | Contains | Exists | Not | All | Any
 
 
 def _comparable(columns: Columns, name: str, value: Scalar) -> list[Postings]:

@@ -2,15 +2,19 @@
 
     expression   not, and, or (in that order of strength), parentheses
     comparison   NAME = != < <= > >= VALUE
+    range        NAME between VALUE and VALUE  both ends included; also NAME not between
     membership   NAME in (VALUE, ...)          NAME not in (VALUE, ...)
     contains     NAME contains 'text'          a list has exactly that item, or a text has it anywhere inside
     existence    NAME exists                   exists(NAME) says the same
     NAME         an attribute, or id or title; in `backquotes` when it has spaces or is a word of the grammar
-    VALUE        'text' or "text" (a quote inside is doubled or follows a backslash), a number, true, false
+    VALUE        'text' or "text" (a quote inside is doubled or follows a backslash), a number, true, false,
+                 a date 2026-01-31 or a time 2026-01-31T09:30 (also with seconds and Z or +02:00) without quotes
 
 Every comparison with an attribute that the document does not have is false, `!=` and `not in` included; only `not (...)` turns it
 round. Values of different kinds are never equal and never ordered: `size = 42` does not find the text '42', `on_sale = 1` does
-not find true. 1 and 1.0 are the same number, compared exactly. Texts are ordered by code point, so ISO dates compare right.
+not find true. 1 and 1.0 are the same number, compared exactly. Texts are ordered by code point. Dates are compared with texts that
+are ISO dates or times, as instants: a date stands for its whole day, in UTC as every time without a zone; other texts are no dates,
+and comparing them is false.
 For a list, `=`, `in` and `contains` ask whether some item is equal, `!=` and `not in` whether none is.
 
 Evaluation stands in `engine.conditions`.
@@ -23,9 +27,10 @@ from typing import cast
 from lark import Lark, Token, Transformer
 from lark.exceptions import UnexpectedCharacters, UnexpectedEOF, UnexpectedInput, UnexpectedToken, VisitError
 
-from engine.conditions import All, Any, Compare, Contains, Exists, Filter, Member, Not
+from engine.conditions import All, Any, Compare, Contains, Dated, Exists, Filter, Member, Not
 from engine.errors import InvalidFilter
 from engine.index.attributes import Scalar
+from engine.index.instants import span
 
 MAX_LENGTH = 10_000
 MAX_DEPTH = 100
@@ -38,6 +43,8 @@ GRAMMAR = r"""
     | primary
 ?primary: "(" disjunction ")"
     | _name OPERATOR value -> compare
+    | _name _BETWEEN value _AND value -> between
+    | _name _NOT _BETWEEN value _AND value -> not_between
     | _name _IN _values -> member
     | _name _NOT _IN _values -> not_member
     | _name _CONTAINS value -> contains
@@ -46,11 +53,12 @@ GRAMMAR = r"""
     | _EXISTS "(" _name ")" -> exists
 _name: NAME | QUOTED_NAME
 _values: "(" value ("," value)* ")"
-?value: TEXT | NUMBER | TRUE | FALSE
+?value: TEXT | NUMBER | DATE | TRUE | FALSE
 OPERATOR: "<=" | ">=" | "!=" | "=" | "<" | ">"
 _OR.2: /or\b/i
 _AND.2: /and\b/i
 _NOT.2: /not\b/i
+_BETWEEN.2: /between\b/i
 _IN.2: /in\b/i
 _CONTAINS.2: /contains\b/i
 _EXISTS.2: /exists\b/i
@@ -59,6 +67,7 @@ FALSE.2: /false\b/i
 NAME: /[^\W\d][\w.\-]*/
 QUOTED_NAME: /`(?:[^`]|``)+`/
 TEXT: /'(?:[^'\\]|\\.|'')*'|"(?:[^"\\]|\\.|"")*"/s
+DATE.2: /\d{4}-\d\d-\d\d(?:T\d\d:\d\d(?::\d\d(?:\.\d+)?)?(?:Z|[+-]\d\d:\d\d)?)?(?![\w.:-])/
 NUMBER: /[+-]?(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d+)?(?![\w.])/
 %ignore /\s+/
 """
@@ -67,9 +76,11 @@ _WORDS = {
     "QUOTED_NAME": "an attribute name",
     "TEXT": "a text in quotes",
     "NUMBER": "a number",
+    "DATE": "a date",
     "TRUE": "true or false",
     "FALSE": "true or false",
     "OPERATOR": "one of = != < <= > >=",
+    "_BETWEEN": "between",
     "_IN": "in",
     "_CONTAINS": "contains",
     "_EXISTS": "exists",
@@ -138,13 +149,23 @@ class _Builder(Transformer[Token, Filter]):
         name, operator, value = children
         if operator not in {"=", "!="} and value.type in {"TRUE", "FALSE"}:
             raise InvalidFilter(f"column {_column(value)}: {value} has no order, use = or !=", column=_column(value))
-        return Compare(_name(name), str(operator), _value(value))
+        return _compared(_name(name), str(operator), value)
+
+    def between(self, children: list[Token]) -> Filter:
+        name, low, high = children
+        for value in (low, high):
+            if value.type in {"TRUE", "FALSE"}:
+                raise InvalidFilter(f"column {_column(value)}: {value} has no order, use = or !=", column=_column(value))
+        return All((_compared(_name(name), ">=", low), _compared(_name(name), "<=", high)))
+
+    def not_between(self, children: list[Token]) -> Filter:
+        return All((Exists(_name(children[0])), Not(self.between(children))))
 
     def member(self, children: list[Token]) -> Filter:
-        return Member(_name(children[0]), tuple(map(_value, children[1:])), admitted=True)
+        return _member(children, admitted=True)
 
     def not_member(self, children: list[Token]) -> Filter:
-        return Member(_name(children[0]), tuple(map(_value, children[1:])), admitted=False)
+        return _member(children, admitted=False)
 
     def contains(self, children: list[Token]) -> Filter:
         return Contains(_name(children[0]), _text(children[1]), admitted=True)
@@ -154,6 +175,26 @@ class _Builder(Transformer[Token, Filter]):
 
     def exists(self, children: list[Token]) -> Filter:
         return Exists(_name(children[0]))
+
+
+def _compared(name: str, operator: str, value: Token) -> Filter:
+    return Dated(name, operator, *_span(value)) if value.type == "DATE" else Compare(name, operator, _value(value))
+
+
+def _member(children: list[Token], *, admitted: bool) -> Filter:
+    name, dates = _name(children[0]), [token for token in children[1:] if token.type == "DATE"]
+    plain = Member(name, tuple(_value(token) for token in children[1:] if token.type != "DATE"), admitted=admitted)
+    if not dates:
+        return plain
+    dated = tuple(Dated(name, "=" if admitted else "!=", *_span(token)) for token in dates)
+    return Any((plain, *dated)) if admitted else All((plain, *dated))
+
+
+def _span(token: Token) -> tuple[float, float]:
+    found = span(str(token))
+    if found is None:
+        raise InvalidFilter(f"column {_column(token)}: there is no {token} in the calendar", column=_column(token))
+    return found
 
 
 def _name(token: Token) -> str:

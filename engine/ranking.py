@@ -100,6 +100,6 @@ def fuse(
 
 def lifted(cosines: Float32[np.ndarray, " n"], lifts: Float32[np.ndarray, " n"]) -> Float32[np.ndarray, " n"]:
     """Move cosines the given shares of the way to 1; a document that no vector speaks for starts from 0 when it has words."""
-    base = np.where((cosines == -np.inf) & (lifts > 0), np.float32(0), cosines)
-    found: Float32[np.ndarray, " n"] = np.where(lifts > 0, base + lifts * (1 - base), base)
+    base = np.where(cosines == -np.inf, np.float32(0), cosines)
+    found: Float32[np.ndarray, " n"] = np.where(lifts > 0, base + lifts * (1 - base), cosines)
     return found

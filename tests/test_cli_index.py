@@ -150,7 +150,7 @@ def test_search_in_a_pipe_is_a_line_a_hit(shop):
     first = result.stdout.splitlines()[0].split("\t")
     assert first[1:3] == ["p1", "red mug"]
     assert 0 < float(first[0]) <= 1
-    assert "2 hits among 6 documents" in result.stderr
+    assert "relevant among 6 documents" in result.stderr
 
 
 def test_search_needs_something_to_look_for(shop):

@@ -23,6 +23,33 @@ SHOP = [
 ]
 
 
+MOMENTS = [
+    Document("m0", attributes={"on": "2026-01-31"}),
+    Document("m1", attributes={"on": "2026-01-31T09:30:00Z"}),
+    Document("m2", attributes={"on": "2026-02-01T00:30:00+02:00"}),
+    Document("m3", attributes={"on": "2026-02-01T00:30"}),
+    Document("m4", attributes={"on": ("2026-01-31", "sold out")}),
+    Document("m5", attributes={"on": "2026-99-99"}),
+]
+
+
+@pytest.mark.parametrize(
+    ("expression", "expected"),
+    [
+        ("on = 2026-01-31", "m0 m1 m2 m4"),
+        ("on != 2026-01-31", "m3 m5"),
+        ("on < 2026-01-31T09:30", "m0"),
+        ("on <= 2026-01-31T09:30", "m0 m1"),
+        ("on = 2026-01-31T10:30:00+01:00", "m1"),
+        ("on > 2026-01-31", "m3"),
+        ("on >= 2026-01-31T22:30Z", "m2 m3"),
+        ("not on between 2020-01-01 and 2030-01-01", "m4 m5"),
+    ],
+)
+def test_dates_are_compared_as_instants_and_a_date_is_its_whole_day(expression, expected):
+    assert " ".join(found(expression, MOMENTS)) == expected
+
+
 TOKENS = ["a", "`b c`", "and", "or", "not", "in", "(", ")", ",", "=", "!=", "<", "contains", "exists", "'x'", "1", "-2.5", "true"]
 
 
@@ -60,6 +87,17 @@ def found(expression: str, documents: list[Document] = SHOP) -> list[str]:
         ("brand > 'B'", "a4"),
         ("since >= '2024-01-01'", "a3"),
         ("since < '2024'", "a4"),
+        ("since >= 2024-01-01", "a3"),
+        ("since = 2023-12-31", "a4"),
+        ("since != 2023-12-31", "a3"),
+        ("since in (2023-12-31, 2024-05-01)", "a3 a4"),
+        ("since not in (2023-12-31, 'x')", "a3"),
+        ("since between 2023-12-31 and 2024-04-30", "a4"),
+        ("since > 2023-12-31T12:00Z", "a3"),
+        ("brand < 2024-01-01", ""),
+        ("price between 9.99 and 50", "a1 a2 a3"),
+        ("price not between 9.99 and 50", "a4 a5"),
+        ("price between 50 and 9.99", ""),
         ("sale = true", "a1"),
         ("sale = TRUE", "a1"),
         ("sale != true", "a2"),
@@ -116,7 +154,7 @@ def test_expressions_mean_what_they_say(expression: str, expected: str):
     ("expression", "column", "sentence"),
     [
         ("", 1, "column 1: expected an attribute name, exists, not or (, found the end"),
-        ("price <", 8, "column 8: expected a text in quotes, a number or true or false, found the end"),
+        ("price <", 8, "column 8: expected a text in quotes, a number, a date or true or false, found the end"),
         ("price < < 3", 9, "found '< 3'"),
         ("price = cheap", 9, "expected a text in quotes"),
         ("brand = 'App", 9, 'found "\'App"'),
@@ -125,7 +163,10 @@ def test_expressions_mean_what_they_say(expression: str, expected: str):
         ("(price < 50", 12, "expected ), found the end"),
         ("price < 50)", 11, "found ')'"),
         ("price = 5abc", 9, "found '5abc'"),
-        ("price ~ 5", 7, "expected one of = != < <= > >=, in, contains, exists"),
+        ("price ~ 5", 7, "expected one of = != < <= > >=, between, in, contains, exists"),
+        ("since = 2026-02-31", 9, "there is no 2026-02-31 in the calendar"),
+        ("price between 1", 16, "expected and, found the end"),
+        ("price between true and 3", 15, "true has no order, use = or !="),
         ("price in ()", 11, "found ')'"),
         ("price = 50\n  brand", 14, "column 14"),
         ("sale < true", 8, "true has no order, use = or !="),

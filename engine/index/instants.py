@@ -2,7 +2,14 @@
 
 import functools
 from datetime import UTC, datetime, timedelta
+from weakref import WeakKeyDictionary
 
+import numpy as np
+from jaxtyping import Float64
+
+from engine.index.attributes import Columns, Kind
+
+_READ: WeakKeyDictionary[Columns, dict[tuple[str, Kind], Float64[np.ndarray, " v"]]] = WeakKeyDictionary()
 DAY_LENGTH = len("2026-01-31")
 
 
@@ -24,3 +31,13 @@ def span(text: str) -> tuple[float, float] | None:
     if start is None:
         return None
     return start, start + (timedelta(days=1).total_seconds() if len(text) == DAY_LENGTH else 0.0)
+
+
+def moments_of(columns: Columns, name: str, kind: Kind) -> Float64[np.ndarray, " v"]:
+    """Read every distinct text of an attribute as an instant, NaN where it is none; done once for each part of the index."""
+    read = _READ.setdefault(columns, {})
+    found = read.get((name, kind))
+    if found is None:
+        moments = (instant(str(value)) for value in columns.get(name)[kind].values)
+        found = read[name, kind] = np.array([np.nan if moment is None else moment for moment in moments])
+    return found

@@ -18,7 +18,7 @@ from engine.index.lexical import Lexical
 from engine.index.words import asked, digest, letters_and_digits, whole
 
 SAMPLE = 256  # documents that stand for the whole collection
-EXACT = 0.98  # the lift of the document whose id was typed
+EXACT = 0.98  # the lift of a document whose id or article number was typed
 
 
 class Part(Protocol):
@@ -35,7 +35,7 @@ class Part(Protocol):
 
 @dataclass(frozen=True)
 class Wording:
-    """The words of a query with their information in a collection, in nats; `whole` is set when they spell the id of a document.
+    """The words of a query with their information in a collection, in nats; `whole` is set when they spell an article number.
 
     `weight` (0 to 1) is how far a document that has all of them is lifted from its cosine towards 1.
     """

@@ -26,6 +26,7 @@ MAX_WORDS = 2_000  # of one document; a description longer than that says nothin
 LONG_NUMBER = 100_000  # whole numbers from here on are article numbers and barcodes, and are typed as such
 NAMED, TOLD = 2, 1  # a word of the id, title or an attribute counts as two of the description
 MAX_COUNT = 255
+MAX_CODE = 64
 _ACCENTS = re.compile("[\u0300-\u036f]")
 # Letters and digits, and the vowel signs and points that scripts from Hebrew to Khmer write as marks.
 _SIGN = r"(?:[^\W_]|[\u0591-\u05bd\u064b-\u065f\u0900-\u0963\u0970-\u0dff\u0e31-\u0e4e\u0eb1-\u0ecd\u102b-\u103e\u17b4-\u17d3])"
@@ -88,19 +89,23 @@ def digest(word: str) -> int:
     return int.from_bytes(hashlib.blake2b(word.encode(), digest_size=8).digest(), "little")
 
 
-def whole(id: str) -> int:
-    """Digest an id as a whole: its letters and digits without case or separators. No word has this digest."""
-    return digest("\0" + "".join(_PART.findall(fold(id))))
+def whole(code: str) -> int:
+    """Digest an id or article number as a whole: its letters and digits without case or separators. No word has this digest."""
+    return digest("\0" + "".join(_PART.findall(fold(code))))
 
 
 def counted(id: str, title: str, description: str, attributes: Attributes) -> Counted:
-    """Count the words of a document: distinct digests, ascending, and how often each occurs, the named ones twofold."""
+    """Count the words of a document: distinct digests, ascending, and how often each occurs, the named ones twofold.
+
+    The id, and every attribute that has a digit and so may be an article number, are also there as a whole.
+    """
     counts: Counter[str] = Counter()
     for text in (id, title, *_texts(attributes)):
         _count(counts, text, NAMED)
     _count(counts, description, TOLD)
     found = {digest(word): min(count, MAX_COUNT) for word, count in counts.items()}
-    found[whole(id)] = NAMED
+    codes = (text for text in _texts(attributes) if len(text) <= MAX_CODE and any(character.isdigit() for character in text))
+    found |= dict.fromkeys((whole(id), *map(whole, codes)), NAMED)
     return _arrays(found)
 
 
