@@ -20,12 +20,14 @@ from api.drawing import DrawingJobs
 from api.idempotency import Answers, Idempotency
 from api.keys import KeyRing
 from api.limits import LOOPBACK_NAMES, BodyLimit, HostCheck, is_loopback
+from api.metrics import Metrics
 from api.middleware import Rim
 from api.openapi import DESCRIPTION, TAGS, DocumentedAPI
 from api.origins import Origins
 from api.rates import Buckets, Limit, LocalBuckets, RateLimit, RedisBuckets
 from api.routes import collections, documents, embeddings, generate, imports, jobs, operations, pages, search
 from api.services import Services
+from api.tracing import finish, telemetry
 from api.uploads import is_upload
 from engine import open_engine
 from engine.config import Settings
@@ -44,17 +46,18 @@ def create_app(settings: Settings, engine: SearchEngine | None = None, studio: D
 
     `studio` draws in place of a process of its own; it stays the caller's.
     """
-    buckets = _buckets(settings)
+    buckets, metrics = _buckets(settings), Metrics()
+    traced = telemetry(settings)
     app = DocumentedAPI(
         title="Semblance",
         version=_version(),
         description=DESCRIPTION,
         openapi_tags=TAGS,
-        lifespan=_lifespan(settings, (engine, studio), buckets),
+        lifespan=_lifespan(settings, (engine, studio), buckets, metrics),
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,
-        telemetry={"auto_configure": False},
+        telemetry=traced,
     )
     for module in (search, documents, collections, embeddings, generate, imports, jobs, operations):
         app.include_router(module.router)
@@ -62,7 +65,8 @@ def create_app(settings: Settings, engine: SearchEngine | None = None, studio: D
     app.mount("/static", pages.Assets(directory=pages.STATIC), name="static")
     errors.install(app)
     _protect(app, settings, buckets)
-    app.add_middleware(Rim)
+    app.state.traced = traced
+    app.add_middleware(Rim, metrics=metrics)
     return app
 
 
@@ -89,7 +93,7 @@ def _buckets(settings: Settings) -> Buckets:
 
 
 def _lifespan(
-    settings: Settings, parts: tuple[SearchEngine | None, Draws | None], buckets: Buckets
+    settings: Settings, parts: tuple[SearchEngine | None, Draws | None], buckets: Buckets, metrics: Metrics
 ) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
     given, studio = parts
 
@@ -98,7 +102,7 @@ def _lifespan(
         engine = await asyncio.to_thread(open_engine, settings) if given is None else given
         try:
             await asyncio.to_thread(_warm_up, engine)
-            services = Services.over(engine, settings)
+            services = Services.over(engine, settings, metrics)
             await asyncio.to_thread(services.start)
             app.state.services = services
             app.state.drawing = drawing = DrawingJobs(services, buckets, studio)
@@ -109,6 +113,7 @@ def _lifespan(
                 await services.close()
                 await asyncio.to_thread(drawing.close)
                 await buckets.close()
+                await asyncio.to_thread(finish, app.state.traced)
         finally:
             if given is None:
                 await asyncio.to_thread(engine.close)

@@ -12,6 +12,8 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
+from api.metrics import BatchSeen
+from api.tracing import note_search
 from engine.datatypes import Query, SearchResult
 from engine.errors import (
     CollectionNotFound,
@@ -25,6 +27,8 @@ from engine.errors import (
 
 logger = logging.getLogger(__name__)
 
+THREADS = 4
+
 SearchMany = Callable[[str, Sequence[Query]], Sequence[SearchResult | SemblanceError]]
 Answer = SearchResult | Exception
 
@@ -36,6 +40,7 @@ _ABOUT_THE_COLLECTION = (CollectionNotFound, EncoderMismatch, StorageError)
 class _Waiting:
     query: Query
     future: asyncio.Future[SearchResult]
+    since: float = field(default_factory=time.monotonic)
 
 
 @dataclass(eq=False, slots=True)
@@ -54,13 +59,21 @@ class MicroBatcher:
     """
 
     def __init__(
-        self, search: SearchMany, *, max_batch: int = 64, max_queue: int = 512, deadline_s: float = 30.0, threads: int = 4
+        self,
+        search: SearchMany,
+        *,
+        max_batch: int = 64,
+        max_queue: int = 512,
+        deadline_s: float = 30.0,
+        seen: Callable[[BatchSeen], None] = lambda batch: None,
     ) -> None:
+        """Give `seen` a look at every batch that has ended."""
         self._search = search
+        self._seen = seen
         self._max_batch = max_batch
         self._max_queue = max_queue
         self._deadline_s = deadline_s
-        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="semblance-search")
+        self._pool = ThreadPoolExecutor(THREADS, thread_name_prefix="semblance-search")
         self._lanes: dict[str, _Lane] = {}
         self._closing = False
 
@@ -92,7 +105,9 @@ class MicroBatcher:
             await asyncio.wait({waiting.future}, timeout=self._deadline_s)
             if not waiting.future.done():
                 raise DeadlineExceeded(f"the search took longer than {self._deadline_s:g} s")
-            return waiting.future.result()
+            result = waiting.future.result()
+            note_search(collection, result)
+            return result
         finally:
             if not waiting.future.cancel():
                 waiting.future.exception()  # retrieved even if the caller is gone, so that asyncio does not complain
@@ -128,6 +143,7 @@ class MicroBatcher:
                 answers = await asyncio.get_running_loop().run_in_executor(self._pool, self._answer, collection, queries)
                 for waiting, answer in zip(batch, answers, strict=True):
                     _resolve(waiting, answer)
+                self._seen(BatchSeen([lane.batch_began - waiting.since for waiting in batch], self.queued, answers))
         except Exception as error:
             logger.exception("a batch of searches in %r failed", collection)
             failure = error

@@ -13,9 +13,12 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api.errors import REQUEST_ID, problem
+from api.logs import REQUEST
+from api.metrics import Metrics
 
 logger = logging.getLogger(__name__)
 
+_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 _SAFE_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 SECURITY_HEADERS: Mapping[str, str] = {
@@ -32,8 +35,9 @@ SECURITY_HEADERS: Mapping[str, str] = {
 class Rim:
     """Names each request, logs it, secures its answer and turns an escaped exception into a 500 that tells nothing."""
 
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(self, app: ASGIApp, *, metrics: Metrics | None = None) -> None:
         self._app = app
+        self._metrics = metrics
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one connection; other kinds than HTTP pass through."""
@@ -41,6 +45,7 @@ class Rim:
             await self._app(scope, receive, send)
             return
         scope[REQUEST_ID] = _request_id(scope)
+        REQUEST.set(scope[REQUEST_ID])
         status, started = 0, time.perf_counter()
 
         async def send_secured(message: Message) -> None:
@@ -58,8 +63,14 @@ class Rim:
                 raise
             await problem(scope, 500)(scope, receive, send_secured)
         finally:
-            milliseconds = 1000 * (time.perf_counter() - started)
-            logger.info("%s %r %d %.1f ms %s", scope["method"], scope["path"], status, milliseconds, scope[REQUEST_ID])
+            self._tell(scope, status, time.perf_counter() - started)
+
+    def _tell(self, scope: Scope, status: int, seconds: float) -> None:
+        line = {"method": scope["method"], "path": scope["path"], "status": status, "ms": round(1000 * seconds, 1)}
+        logger.info("%s %r %d %.1f ms %s", *line.values(), scope[REQUEST_ID], extra=line)
+        if self._metrics is not None:
+            method = scope["method"] if scope["method"] in _METHODS else "other"
+            self._metrics.see_request(method, getattr(scope.get("route"), "path", "none"), status, seconds)
 
 
 def _request_id(scope: Scope) -> str:

@@ -10,6 +10,7 @@ from api.batching import MicroBatcher
 from api.fetching import Fetching
 from api.importing import KIND, Importer, clear
 from api.jobs import Jobs
+from api.metrics import Metrics
 from api.uploads import Uploads
 from api.workers import Followers, Workers, WriteOrder
 from engine.config import Settings
@@ -32,22 +33,40 @@ class Services:
     jobs: Jobs
     followers: Followers
     uploads: Uploads
+    metrics: Metrics
 
     @classmethod
-    def over(cls, engine: SearchEngine, settings: Settings) -> Self:
+    def over(cls, engine: SearchEngine, settings: Settings, metrics: Metrics | None = None) -> Self:
         """Build the services around an engine, with the limits of `settings`."""
-        limits = {"max_queue": settings.max_queue, "deadline_s": settings.deadline_s}
-        batcher = MicroBatcher(engine.search_many, max_batch=settings.max_batch, **limits)  # type: ignore[arg-type]
-        workers = Workers(threads=THREADS, **limits)  # type: ignore[arg-type]
+        metrics = metrics or Metrics()
+        batcher = MicroBatcher(
+            engine.search_many,
+            max_batch=settings.max_batch,
+            max_queue=settings.max_queue,
+            deadline_s=settings.deadline_s,
+            seen=metrics.see_batch,
+        )
+        workers = Workers(threads=THREADS, max_queue=settings.max_queue, deadline_s=settings.deadline_s)
         writes = WriteOrder(max_waiting=MAX_WRITERS, deadline_s=settings.deadline_s)
         jobs = Jobs(settings.data)
         uploads = Uploads(limit=settings.max_import_bytes, patience_s=settings.deadline_s)
-        return cls(engine, settings, batcher, workers, writes, Fetching(settings), jobs, Followers(), uploads)
+        return cls(engine, settings, batcher, workers, writes, Fetching(settings), jobs, Followers(), uploads, metrics)
 
     def start(self) -> None:
         """Let jobs run, also those that an earlier process left; blocks while the disk is looked at."""
         clear(self.settings.data, self.jobs)
         self.jobs.register(KIND, Importer(self.settings), max_waiting=self.settings.import_queue)
+
+    @property
+    def stuck_s(self) -> float:
+        """Seconds for which something has been running that should have ended long ago; 0 while all is well.
+
+        A batch of searches may take two deadlines; other work, such as a large write, ten.
+        """
+        searching, working, deadline = self.batcher.longest_running_s, self.workers.longest_running_s, self.settings.deadline_s
+        if searching > 2 * deadline:
+            return searching
+        return working if working > 10 * deadline else 0.0
 
     async def close(self) -> None:
         """Answer what is under way, then stop the threads; the engine stays open."""

@@ -5,6 +5,7 @@ A bounded pool of threads keeps the event loop free; no queue here grows without
 
 import asyncio
 import threading
+import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import asynccontextmanager, contextmanager
@@ -23,6 +24,12 @@ class Workers:
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="semblance-work")
         self._places = threading.BoundedSemaphore(max_queue)
         self._deadline_s = deadline_s
+        self._begun: dict[object, float] = {}
+
+    @property
+    def longest_running_s(self) -> float:
+        """Seconds since the oldest work under way began; 0 when none is."""
+        return time.monotonic() - min(list(self._begun.values()), default=time.monotonic())
 
     async def run(self, work: Callable[[], T]) -> T:
         """Call `work` in a thread and return what it returns, or raise what it raises.
@@ -45,12 +52,20 @@ class Workers:
         if not self._places.acquire(blocking=False):
             raise Overloaded("every worker is busy and the queue is full")
         try:
-            job = self._pool.submit(work)
+            job = self._pool.submit(self._timed, work)
         except RuntimeError:
             self._places.release()
             raise Unavailable("the server is shutting down") from None
         job.add_done_callback(lambda _: self._places.release())
         return job
+
+    def _timed(self, work: Callable[[], T]) -> T:
+        token = object()
+        self._begun[token] = time.monotonic()
+        try:
+            return work()
+        finally:
+            del self._begun[token]
 
     def close(self) -> None:
         """Take no more work and drop what has not begun."""

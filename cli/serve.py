@@ -1,7 +1,5 @@
 """`semblance serve`: the HTTP API and the search page."""
 
-import logging
-import sys
 from typing import Annotated
 
 import typer
@@ -21,13 +19,9 @@ def serve(
     data: options.Data = None,
 ) -> None:
     """Serve the HTTP API and the search page until Ctrl-C."""
+    from api.logs import configure
     from api.server import serve as run_server
 
     settings = options.settings_for(data, host=host, port=port)
-    logging.basicConfig(
-        level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr
-    )
-    if settings.log_level != "debug":
-        logging.getLogger("uvicorn").setLevel(logging.WARNING)
-        logging.getLogger("faiss.loader").setLevel(logging.WARNING)  # it tells of every kernel it tries
+    configure(settings.log_level, settings.log_format)
     run_server(settings, ready=lambda address: note(f"Semblance is at {address} (Ctrl-C stops it)"))

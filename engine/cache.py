@@ -182,6 +182,7 @@ class TieredCache:
     def __init__(self, memory: MemoryCache, redis: RedisCache | None = None) -> None:
         self.memory = memory
         self.redis = redis
+        self.refreshes = 0
 
     def get_many(self, keys: Sequence[bytes]) -> list[bytes | None]:
         """Look keys up, answers in input order, None for a miss."""

@@ -38,6 +38,7 @@ SPECIFIED = {
     ("get", "/v1/models"),
     ("get", "/healthz"),
     ("get", "/readyz"),
+    ("get", "/metrics"),
 }
 
 
