@@ -1,13 +1,17 @@
-"""`semblance collections`: what is in the data folder, and how to be rid of it."""
+"""`semblance collections`: what is in the data folder; snapshots, aliases, and how to be rid of things."""
 
-from typing import Annotated
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from cli import options
 from cli.output import note, say_json, say_table
 
-app = typer.Typer(help="List collections, or drop one.", invoke_without_command=True)
+if TYPE_CHECKING:
+    from engine.search import SearchEngine
+
+app = typer.Typer(help="List collections; snapshots, aliases, removal.", invoke_without_command=True)
 
 
 @app.callback()
@@ -19,13 +23,24 @@ def list_collections(context: typer.Context, data: options.Data = None, json: op
     from engine import open_engine
 
     with open_engine(settings) as engine:
-        counts = {name: len(engine.collection(name)) for name in engine.collections()}
+        aliases = {name: alias.collection for name, alias in engine.library.aliases.all().items()}
+        found = [_counted(engine, name) | {"alias_of": aliases.get(name)} for name in engine.collections()]
     if json:
-        say_json({"collections": [{"name": name, "documents": count} for name, count in counts.items()]})
-    elif counts:
-        say_table(("name", "documents"), [(name, str(count)) for name, count in counts.items()])
+        say_json({"collections": found})
+    elif found:
+        columns = ("name", "documents", "alias of")
+        say_table(columns, [(str(f["name"]), str(f["error"] or f["documents"]), str(f["alias_of"] or "")) for f in found])
     else:
         note("no collection yet: semblance index CATALOG --collection NAME")
+
+
+def _counted(engine: "SearchEngine", name: str) -> dict[str, object]:
+    from engine.errors import SemblanceError
+
+    try:
+        return {"name": name, "documents": len(engine.collection(name)), "error": None}
+    except SemblanceError as error:
+        return {"name": name, "documents": None, "error": str(error)}
 
 
 @app.command("drop")
@@ -44,3 +59,85 @@ def drop(
             typer.confirm(f"Remove {name!r} and its {count} documents for good?", abort=True, err=True)
         engine.drop(name)
     note(f"removed {name}: {count} documents")
+
+
+@app.command("delete")
+def delete(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="The collection.")],
+    where: Annotated[str, typer.Option("--where", metavar="EXPR", help='Which documents: a filter, such as "stock = 0".')],
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    data: options.Data = None,
+    json: options.Json = False,
+) -> None:
+    """Delete the documents of a collection that a filter admits."""
+    settings = options.settings_for(data)
+    from engine import open_engine
+
+    with open_engine(settings) as engine:
+        collection = engine.collection(name)
+        if not yes:
+            typer.confirm(f"Delete {collection.count(where)} of {len(collection)} documents of {name!r}?", abort=True, err=True)
+        deleted = collection.delete_where(where)
+    if json:
+        say_json({"deleted": deleted})
+    else:
+        note(f"deleted {deleted} documents of {name}")
+
+
+@app.command("export")
+def export(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="The collection.")],
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="The snapshot to write; it must not exist.")],
+    data: options.Data = None,
+) -> None:
+    """Write a collection, as it is at one moment, to one file. Writers go on meanwhile."""
+    settings = options.settings_for(data)
+    from engine import open_engine
+
+    with open_engine(settings) as engine:
+        engine.library.snapshot(name, file)
+    note(f"wrote {file}: {file.stat().st_size / 1e6:.1f} MB")
+
+
+@app.command("restore")
+def restore(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="A snapshot that `export` wrote.")],
+    name: Annotated[str, typer.Argument(metavar="NAME", help="The new collection.")],
+    data: options.Data = None,
+) -> None:
+    """Make a new collection of a snapshot."""
+    settings = options.settings_for(data)
+    from engine import open_engine
+
+    with open_engine(settings) as engine:
+        count = len(engine.library.restore(file, name))
+    note(f"restored {name}: {count} documents")
+
+
+@app.command("alias")
+def alias(
+    name: Annotated[str, typer.Argument(metavar="ALIAS", help="The name that searches use.")],
+    collection: Annotated[str, typer.Argument(metavar="COLLECTION", help="The collection it means from now on.")],
+    data: options.Data = None,
+) -> None:
+    """Let a name mean a collection, from one moment to the next, for every process."""
+    settings = options.settings_for(data)
+    from engine import open_engine
+
+    with open_engine(settings) as engine:
+        engine.library.alias(name, collection)
+    note(f"{name} means {collection}")
+
+
+@app.command("unalias")
+def unalias(
+    name: Annotated[str, typer.Argument(metavar="ALIAS", help="The name to forget.")],
+    data: options.Data = None,
+) -> None:
+    """Forget an alias; its collection stays."""
+    settings = options.settings_for(data)
+    from engine import open_engine
+
+    with open_engine(settings) as engine:
+        engine.library.unalias(name)
+    note(f"{name} means nothing any more")

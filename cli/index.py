@@ -1,14 +1,16 @@
 """`semblance index`: a catalogue into a collection."""
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from cli import options
 from cli.failures import usage_error
-from cli.output import note, repaired, say, say_json
+from cli.output import note, repaired, say, say_json, say_table
 from cli.progress import meter
 
 if TYPE_CHECKING:
@@ -16,9 +18,25 @@ if TYPE_CHECKING:
     from indexer.job import IndexRequest
     from indexer.report import JobReport
 
+CATALOGUE = "catalogue"
 COUNTS = ("created", "updated", "unchanged", "refused", "pruned")
 
 
+class CatalogueFirst(TyperGroup):
+    """`semblance index CATALOG`: what is no command of the group is a catalogue."""
+
+    default = CATALOGUE
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:  # noqa: ANN401  the context class is private to Typer
+        """Read the arguments, after the command that was left out."""
+        named = bool(args) and args[0] in self.commands
+        return super().parse_args(ctx, args if named else [self.default, *args])
+
+
+app = typer.Typer(cls=CatalogueFirst, help="Index a catalogue into a collection: `semblance index CATALOG`; or tune the index.")
+
+
+@app.command(CATALOGUE)
 def index(  # noqa: PLR0913, PLR0917  one parameter per option
     catalogue: Annotated[
         Path,
@@ -40,7 +58,7 @@ def index(  # noqa: PLR0913, PLR0917  one parameter per option
     ] = None,
     json: options.Json = False,
 ) -> None:
-    """Index a catalogue into a collection; run it again to update or to resume.
+    """Index a catalogue into a collection; run it again to update or to resume. The word `catalogue` may be left out.
 
     Unchanged rows cost nothing. Rows that cannot be taken are listed in an errors.csv, the rest goes in, and the exit code is 3.
     """
@@ -54,6 +72,33 @@ def index(  # noqa: PLR0913, PLR0917  one parameter per option
         _show(report)
     if report.exit_code:
         raise typer.Exit(report.exit_code)
+
+
+@app.command("tune")
+def tune(
+    collection: options.Collection,
+    recall: Annotated[
+        float, typer.Option("--recall", metavar="SHARE", help="The share of the ten best that a search must find.")
+    ] = 0.99,
+    data: options.Data = None,
+    json: options.Json = False,
+) -> None:
+    """Measure the index of a collection on its own titles, choose the fastest that finds enough, and record the choice.
+
+    Titles stand for what shoppers type. A larger collection may be indexed anew, which takes minutes; searches go on meanwhile.
+    """
+    settings = options.settings_for(data)
+    from engine import open_engine
+
+    with open_engine(settings) as engine:
+        tuning = engine.collection(repaired(collection)).tune(recall)
+    if json:
+        say_json(asdict(tuning))
+        return
+    rows = [(line.kind, str(line.probes), f"{line.recall:.4f}", f"{line.p50_ms:.2f}") for line in tuning.measured]
+    say_table(("kind", "probes", "recall@10", "p50 ms"), rows)
+    chosen = tuning.measured[-1]
+    note(f"chosen for {collection}: {chosen.kind}, {chosen.probes or 'all'} lists, recall {chosen.recall:.4f}")
 
 
 def columns_of(mapping: Sequence[str]) -> dict[str, str]:

@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from cli import collection, doctor, embed, evaluate, generate, index, keys, mcp, report, search, serve, train
+from cli import collection, doctor, embed, evaluate, generate, index, keys, mcp, reindex, report, search, serve, train
 from cli.failures import GuardedGroup
 from cli.output import prepare_streams
 
@@ -55,7 +55,7 @@ def root(
         logging.basicConfig(level=logging.DEBUG, format="%(levelname)s %(name)s: %(message)s", stream=sys.stderr)
 
 
-app.command("index")(index.index)
+app.add_typer(index.app, name="index")
 app.command("search")(search.search)
 app.command("recommend")(search.recommend)
 app.command("embed")(embed.embed)
@@ -63,6 +63,7 @@ app.command("generate")(generate.generate)
 app.command("serve")(serve.serve)
 app.command("mcp")(mcp.mcp)
 app.add_typer(collection.app, name="collections")
+app.command("reindex")(reindex.reindex)
 app.add_typer(keys.app, name="keys")
 app.command("doctor")(doctor.doctor)
 app.command("train")(train.train)

@@ -83,11 +83,15 @@ def cli_page() -> str:
 
 
 def _commands(command: Any, path: str) -> Iterator[str]:  # noqa: ANN401  the command classes are private to Typer
-    yield f"## `{path}`\n\n{inspect.cleandoc(command.help or '')}"
-    rows = [_parameter(p) for p in sorted(command.params, key=lambda p: p.param_type_name) if not getattr(p, "hidden", False)]
+    default = getattr(command, "default", None)  # the command of a group that goes without its name
+    shown = command.commands[default] if default else command
+    yield f"## `{path}`\n\n{inspect.cleandoc(shown.help or '')}"
+    rows = [_parameter(p) for p in sorted(shown.params, key=lambda p: p.param_type_name) if not getattr(p, "hidden", False)]
     if rows:
         yield "| argument or option | meaning |\n| --- | --- |\n" + "\n".join(rows)
     for name, child in getattr(command, "commands", {}).items():
+        if name == default:
+            continue
         yield from _commands(child, f"{path} {name}")
 
 

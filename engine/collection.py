@@ -10,6 +10,7 @@ the next search. Encoding, fusing and answering queries do not belong here.
 
 import os
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -18,13 +19,15 @@ from jaxtyping import Float32
 from engine.config import Settings
 from engine.datatypes import MAX_K, Document, Embedding, EncodedDocument, Vector, Vectors
 from engine.documents import DocumentStore
-from engine.errors import InvalidQuery
+from engine.errors import InvalidInput, InvalidQuery
 from engine.folder import DATABASE, make_folder, read_about, remove_folder
 from engine.index.ann import require_faiss
+from engine.index.changes import keys_since
 from engine.index.gather import gather
 from engine.index.live import LiveIndex
 from engine.index.planner import Candidate, find
 from engine.index.snapshot import Snapshot
+from engine.index.tuning import Tuning
 
 __all__ = ["Candidate", "Collection"]
 
@@ -44,7 +47,8 @@ class Collection:
         self._store = DocumentStore(path / DATABASE, busy_timeout_ms=settings.busy_timeout_ms)
         try:
             self._store.version()  # a damaged file is found now
-            self._index = LiveIndex(path, self._store, threads=settings.threads or os.cpu_count() or 1)
+            kind = None if settings.index_kind == "auto" else settings.index_kind
+            self._index = LiveIndex(path, self._store, threads=settings.threads or os.cpu_count() or 1, kind=kind)
         except BaseException:
             self._store.close()
             raise
@@ -114,6 +118,13 @@ class Collection:
         self._index.compact_if_due()
         return deleted
 
+    def delete_where(self, where: str) -> int:
+        """Delete the documents a filter admits, in one transaction; returns how many there were. Raises `InvalidFilter`."""
+        self.count(where)  # the log is followed, and a bad filter refused, before other writers have to wait
+        deleted = self._store.delete_chosen(lambda: self._index.current().keys(where).tolist())
+        self._index.compact_if_due()
+        return deleted
+
     def get(self, ids: Sequence[str]) -> list[Document | None]:
         """Read documents by id, in input order, None where there is none."""
         return self._store.get(ids)
@@ -137,6 +148,26 @@ class Collection:
     def embeddings_of(self, id: str) -> tuple[Embedding, ...]:
         """Read a document's embeddings with their vectors, pictures in order; raises `DocumentNotFound`."""
         return self._store.embeddings_of(id)
+
+    def copy_documents(self, target: Path) -> None:
+        """Copy the database, as it is at one moment, to a new file; raises `StorageError`."""
+        self._store.database.copy_to(target)
+
+    def changed_keys(self, position: int) -> Sequence[int] | None:
+        """List the keys of the documents changed after `position`, deleted ones included; None when the log no longer holds it."""
+        with self._store.database.reading() as connection:
+            found = keys_since(connection, position)
+        return None if found is None else found.tolist()
+
+    def delete_keys(self, keys: Sequence[int]) -> int:
+        """Delete documents by key in one transaction; returns how many there were."""
+        return self._store.delete_chosen(lambda: keys)
+
+    @contextmanager
+    def unwritten(self) -> Iterator[None]:
+        """Keep every writer waiting; raises `CollectionBusy` when one does not finish."""
+        with self._store.database.writing():
+            yield
 
     # Search
 
@@ -162,12 +193,19 @@ class Collection:
             raise InvalidQuery(f"weights have shape {weights.shape}: give two shares >= 0 for each of {len(vectors)} queries")
         return find(self._index.current(), np.asarray(vectors, np.float32), np.asarray(weights, np.float32), k, where)
 
-    def vectors_at(
-        self, keys: Sequence[int], query: Vector, weights: Float32[np.ndarray, "2"]
-    ) -> Float32[np.ndarray, "n 256"]:
+    def vectors_at(self, keys: Sequence[int], query: Vector, weights: Float32[np.ndarray, "2"]) -> Float32[np.ndarray, "n 256"]:
         """Read one vector a document, its views weighed, whose product with `query` is its score; zeros for unknown keys."""
         return gather(self._index.current(), keys, query, weights)
 
     def compact(self) -> None:
         """Publish a new segment from the documents and search it from now on; raises `StorageError`."""
         self._index.compact()
+
+    def tune(self, recall: float) -> Tuning:
+        """Measure kinds of index on the collection's own titles, choose the fastest that finds `recall` of the ten best, record it.
+
+        Raises `InvalidInput` for a recall that is no share, and `StorageError`.
+        """
+        if not 0 < recall <= 1:
+            raise InvalidInput(f"a recall of {recall} cannot be: give a share above 0, at most 1, such as 0.99")
+        return self._index.tune(recall)

@@ -8,13 +8,13 @@ import shutil
 import sqlite3
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from queue import Empty, LifoQueue
 from typing import Any, TypeVar
 from urllib.parse import quote
 
-from engine.errors import CollectionBusy, CollectionCorrupt, CollectionNotFound, StorageError
+from engine.errors import CollectionBusy, CollectionCorrupt, CollectionNotFound, SemblanceError, StorageError
 
 Item = TypeVar("Item")
 CHUNK = 500  # SQLite admits at least 999 variables in one statement in every build
@@ -88,6 +88,12 @@ class Database:
         finally:
             self._write_lock.release()
 
+    def copy_to(self, target: Path) -> None:
+        """Copy the file as it is at one moment; writers go on meanwhile. Raises `StorageError` when the disk refuses."""
+        with self._translated(), closing(sqlite3.connect(target)) as copy, closing(self._connect()) as connection:
+            connection.backup(copy)
+            copy.execute("PRAGMA journal_mode = DELETE")  # so that the file is whole by itself
+
     def close(self) -> None:
         """Close every idle connection; a read under way closes its own when it ends."""
         with self._write_lock:
@@ -131,10 +137,10 @@ class Database:
         return self._writer
 
     def _check_open(self) -> None:
-        if self._closed:
-            raise StorageError(f"collection {self.path.parent.name!r} was closed: open it again")
         if self.gone:
-            raise CollectionNotFound(f"collection {self.path.parent.name!r} was dropped while it was in use: open it again")
+            raise self._dropped()
+        if self._closed:  # while it is being dropped: whoever tries again finds it gone
+            raise CollectionBusy(f"collection {self.path.parent.name!r} was closed: open it again")
 
     def _connect(self) -> sqlite3.Connection:
         mode = "rw"
@@ -151,7 +157,12 @@ class Database:
         except sqlite3.Error as error:
             raise self._in_words(error) from error
 
-    def _in_words(self, error: sqlite3.Error) -> StorageError:
+    def _dropped(self) -> CollectionNotFound:
+        return CollectionNotFound(f"collection {self.path.parent.name!r} was dropped while it was in use: open it again")
+
+    def _in_words(self, error: sqlite3.Error) -> SemblanceError:
+        if self.gone:  # whatever SQLite stumbled over then
+            return self._dropped()
         code = getattr(error, "sqlite_errorname", "") or ""
         if code.startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
             return self._busy()

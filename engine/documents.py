@@ -9,14 +9,14 @@ import hashlib
 import json
 import os
 import sqlite3
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 import orjson
 
 from engine.database import Database, rows_in
-from engine.datatypes import DIMENSIONS, Attributes, AttributeValue, Document, Embedding, EncodedDocument, Vector
+from engine.datatypes import DIMENSIONS, AttributeValue, Document, Embedding, EncodedDocument, Vector
 from engine.errors import CollectionCorrupt, DocumentNotFound, InvalidDocument, InvalidInput, KeyCollision
 
 SCHEMA = """
@@ -106,11 +106,17 @@ class DocumentStore:
     def delete(self, ids: Sequence[str]) -> int:
         """Delete documents in one transaction; returns how many there were."""
         with self.database.writing() as connection:
-            deleted = list(rows_in(connection, "SELECT key FROM documents WHERE id IN (*)", list(dict.fromkeys(ids))))
-            connection.executemany("DELETE FROM documents WHERE key = ?", deleted)
-            connection.executemany("DELETE FROM embeddings WHERE key = ?", deleted)
-            connection.executemany("INSERT INTO changes (key, op) VALUES (?, 'delete')", deleted)
-        return len(deleted)
+            found = rows_in(connection, "SELECT key FROM documents WHERE id IN (*)", list(dict.fromkeys(ids)))
+            return _remove(connection, [key for (key,) in found])
+
+    def delete_chosen(self, choose: Callable[[], Sequence[int]]) -> int:
+        """Delete the documents whose keys `choose` names, in the transaction in which it is asked; returns how many there were.
+
+        Nobody writes meanwhile, so what it sees is what is deleted.
+        """
+        with self.database.writing() as connection:
+            found = rows_in(connection, "SELECT key FROM documents WHERE key IN (*)", choose())
+            return _remove(connection, [key for (key,) in found])
 
     # Reads
 
@@ -209,6 +215,14 @@ def _put(connection: sqlite3.Connection, latest: Mapping[int, EncodedDocument], 
     connection.executemany("INSERT INTO changes (key, op) VALUES (?, 'upsert')", [(key,) for key in latest])
 
 
+def _remove(connection: sqlite3.Connection, keys: Sequence[int]) -> int:
+    deleted = [(key,) for key in keys]
+    connection.executemany("DELETE FROM documents WHERE key = ?", deleted)
+    connection.executemany("DELETE FROM embeddings WHERE key = ?", deleted)
+    connection.executemany("INSERT INTO changes (key, op) VALUES (?, 'delete')", deleted)
+    return len(deleted)
+
+
 def _document(row: Sequence[str | bytes]) -> Document:
     id, title, description, images, attributes = row
     try:
@@ -219,20 +233,9 @@ def _document(row: Sequence[str | bytes]) -> Document:
 
 def _row(encoded: EncodedDocument) -> tuple[int, str, str, str, bytes, bytes, bytes]:
     document = encoded.document
-    attributes = _stored_attributes(document.attributes)
-    return (
-        key_of(document.id),
-        document.id,
-        document.title,
-        document.description,
-        json.dumps(document.images).encode(),  # unlike orjson it keeps file names that are not UTF-8
-        attributes,
-        encoded.digest,
-    )
-
-
-def _stored_attributes(attributes: Attributes) -> bytes:
-    return orjson.dumps(dict(attributes), option=orjson.OPT_SERIALIZE_NUMPY)
+    images = json.dumps(document.images).encode()  # unlike orjson it keeps file names that are not UTF-8
+    attributes = orjson.dumps(dict(document.attributes), option=orjson.OPT_SERIALIZE_NUMPY)
+    return key_of(document.id), document.id, document.title, document.description, images, attributes, encoded.digest
 
 
 def _embedding_rows(latest: Mapping[int, EncodedDocument]) -> Iterator[tuple[int, str, int, bytes, bytes | None]]:

@@ -3,6 +3,7 @@
 What is inside (`engine.documents`, `engine.index`) does not belong here.
 """
 
+import errno
 import logging
 import shutil
 import time
@@ -53,7 +54,8 @@ def put_in_place(fresh: Path, path: Path) -> None:
         _clear_place(path)
         fresh.rename(path)
     except OSError as error:
-        if (path / ABOUT).exists():
+        # Not empty: another process put one there, and may have dropped it again since.
+        if (path / ABOUT).exists() or error.errno in (errno.ENOTEMPTY, errno.EEXIST):
             raise _exists(path) from error
         raise
     sync(path.parent)

@@ -7,9 +7,12 @@ import re
 import threading
 from pathlib import Path
 
+from engine.aliases import Aliases
+from engine.archive import export_collection, restore_collection
 from engine.collection import Collection
 from engine.config import Settings
 from engine.errors import CollectionExists, CollectionNotFound, EncoderMismatch, InvalidInput
+from engine.folder import ABOUT, read_about
 from engine.protocols import Encoder
 
 NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
@@ -23,15 +26,16 @@ class Library:
         self._encoder = encoder
         self._open: dict[str, Collection] = {}
         self._lock = threading.Lock()
+        self.aliases = Aliases(settings.data)
 
     def names(self) -> list[str]:
-        """List the collections in the data folder, sorted."""
-        return sorted(
-            path.parent.name for path in self._settings.data.glob("*/collection.json") if NAME.fullmatch(path.parent.name)
-        )
+        """List the collections in the data folder and the aliases, sorted."""
+        folders = self._settings.data.glob("*/collection.json")
+        return sorted({path.parent.name for path in folders if NAME.fullmatch(path.parent.name)} | self.aliases.all().keys())
 
     def get(self, name: str) -> Collection:
-        """Open a collection; raises `CollectionNotFound`, or `EncoderMismatch` when other vectors are in it."""
+        """Open the collection a name or alias means; raises `CollectionNotFound`, or `EncoderMismatch` for other vectors."""
+        name = self._meant(name)
         path = self._path(name)
         with self._lock:
             held = self._open.get(name)
@@ -42,7 +46,7 @@ class Library:
                 collection.close()
                 raise EncoderMismatch(
                     f"collection {name!r} was built by encoder {collection.fingerprint}, this process runs "
-                    f"{self._encoder.name} ({self._encoder.fingerprint}): index its catalogue into a new collection, "
+                    f"{self._encoder.name} ({self._encoder.fingerprint}): run `semblance reindex {name}`, "
                     f"or start with the encoder it was built by"
                 )
             self._open[name] = collection
@@ -51,6 +55,8 @@ class Library:
     def create(self, name: str) -> Collection:
         """Make an empty collection; raises `CollectionExists`, or `InvalidInput` for a name that cannot be a folder."""
         path = self._path(name)
+        if name in self.aliases.all():
+            raise CollectionExists(f"{name!r} is an alias of {self.aliases.all()[name].collection!r}: choose another name")
         with self._lock:
             collection = Collection.create(
                 path, fingerprint=self._encoder.fingerprint, encoder=self._encoder.name, settings=self._settings
@@ -70,13 +76,55 @@ class Library:
             return self.get(name)
 
     def drop(self, name: str) -> None:
-        """Remove a collection with everything in it; raises `CollectionNotFound`."""
+        """Remove a collection with everything in it; raises `CollectionNotFound`, or `InvalidInput` when an alias needs it."""
         path = self._path(name)
+        for alias, means in self.aliases.all().items():
+            if name in {alias, means.collection}:
+                raise InvalidInput(
+                    f"{alias!r} is an alias of {means.collection!r}: run `semblance collections unalias {alias}` first"
+                )
         with self._lock:
             held = self._open.pop(name, None)
             if held is not None:
                 held.close()
             Collection.destroy(path)
+
+    def alias(self, name: str, collection: str) -> None:
+        """Let a name mean a collection from now on; raises `CollectionNotFound`, or `InvalidInput` for a name that is taken."""
+        if (self._path(name) / ABOUT).exists():
+            raise InvalidInput(f"{name!r} is the name of a collection: choose another for the alias, or drop the collection first")
+        if collection in self.aliases.all():
+            raise InvalidInput(f"{collection!r} is an alias itself: name the collection it means")
+        read_about(self._path(collection))
+        self.aliases.point(name, collection)
+
+    def unalias(self, name: str) -> None:
+        """Forget an alias; the collection stays. Raises `CollectionNotFound`."""
+        self._path(name)
+        self.aliases.remove(name)
+
+    def snapshot(self, name: str, target: Path) -> None:
+        """Write a collection to one new file; raises `InvalidInput` when that exists, and `StorageError`."""
+        export_collection(self.get(name), target)
+
+    def restore(self, source: Path, name: str) -> Collection:
+        """Make a new collection of a snapshot; raises `CollectionExists`, `CollectionCorrupt`, `InvalidInput`, `StorageError`."""
+        path = self._path(name)
+        if name in self.aliases.all():
+            raise CollectionExists(f"{name!r} is an alias of {self.aliases.all()[name].collection!r}: choose another name")
+        restore_collection(source, path, settings=self._settings)
+        return self.get(name)
+
+    def _meant(self, name: str) -> str:
+        """Follow an alias. A process that runs the encoder of before goes on with the collection of before."""
+        alias = self.aliases.all().get(name)
+        if alias is None:
+            return name
+        if alias.previous is not None and (self._path(alias.previous) / ABOUT).exists():
+            now, before = (read_about(self._path(n))["fingerprint"] for n in (alias.collection, alias.previous))
+            if self._encoder.fingerprint == before != now:
+                return alias.previous
+        return alias.collection
 
     def close(self) -> None:
         """Close every open collection."""

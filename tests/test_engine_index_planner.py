@@ -80,8 +80,8 @@ def test_what_the_index_leaves_short_is_scanned(large: tuple[Collection, Twin], 
     collection, twin = large
     search = ann.AnnIndex.search
 
-    def short(self: ann.AnnIndex, vectors: np.ndarray, k: int, allowed: object) -> tuple[np.ndarray, np.ndarray]:
-        scores, rows = search(self, vectors, k, allowed)
+    def short(self: ann.AnnIndex, vectors: np.ndarray, k: int, allowed: object, **options: int) -> tuple[np.ndarray, np.ndarray]:
+        scores, rows = search(self, vectors, k, allowed, **options)
         rows[:, 5:] = -1
         return scores, rows
 

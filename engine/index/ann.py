@@ -84,31 +84,41 @@ class AnnIndex:
         return int(self._index.ntotal)
 
     @property
+    def kind(self) -> Kind:
+        """What it is made of."""
+        if not self._lists:
+            return "flat"
+        return "ivf-pq" if isinstance(self._index, self._faiss.IndexIVFPQFastScan) else "ivf-sq8"
+
+    @property
     def exact(self) -> bool:
         """Whether its scores are those of the stored vectors, so that it misses nothing."""
         return self._lists == 0
 
     def search(
-        self, vectors: Vectors, k: int, allowed: "RowSet | None"
+        self, vectors: Vectors, k: int, allowed: "RowSet | None", *, probes: int = PROBES
     ) -> tuple[Float32[np.ndarray, "q k"], Int64[np.ndarray, "q k"]]:
-        """Find `k` rows per query among `allowed`; scores are approximate, -1 stands where nothing was found."""
+        """Find `k` rows per query among `allowed`; scores are approximate, -1 stands where nothing was found.
+
+        `probes` inverted lists are visited when every row is allowed, more the fewer are.
+        """
         if vectors.ndim != 2 or vectors.shape[1] != DIMENSIONS:
             raise InvalidQuery(f"query vectors have shape {vectors.shape}: they must be [q, {DIMENSIONS}]")
         self._faiss.omp_set_num_threads(self._threads if len(vectors) > 1 else 1)  # holds for the calling thread
         selector = None if allowed is None else allowed.selector
         if self._lists:
-            probes = self._probes(k, len(self) if allowed is None else len(allowed))
-            parameters = self._faiss.SearchParametersIVF(sel=selector, nprobe=probes)
+            visited = self._visited(probes, k, len(self) if allowed is None else len(allowed))
+            parameters = self._faiss.SearchParametersIVF(sel=selector, nprobe=visited)
         else:
             parameters = self._faiss.SearchParameters(sel=selector)
         scores, rows = self._index.search(np.ascontiguousarray(vectors, np.float32), k, params=parameters)
         return scores, rows
 
-    def _probes(self, k: int, allowed: int) -> int:
+    def _visited(self, probes: int, k: int, allowed: int) -> int:
         # The same number of admitted rows is looked at whatever the filter keeps, and never fewer than four times k.
         selectivity = max(allowed, 1) / len(self)
         wanted = 4 * k * self._lists / len(self)
-        return min(self._lists, math.ceil(max(PROBES, wanted) / selectivity))
+        return min(self._lists, math.ceil(max(probes, wanted) / selectivity))
 
 
 class RowSet:

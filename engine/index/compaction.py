@@ -21,8 +21,9 @@ from pyroaring import BitMap
 
 from engine.database import Database
 from engine.errors import StorageError
+from engine.index.ann import Kind
 from engine.index.changes import sweep, trim
-from engine.index.merging import Plan, make_plan
+from engine.index.merging import Extent, Plan, make_plan
 from engine.index.published import Published, open_published, open_surviving
 from engine.index.segment import Older, SegmentDamaged, sync, write_manifest
 from engine.index.tuning import read_tuning
@@ -34,8 +35,8 @@ logger = logging.getLogger(__name__)
 class Segments:
     """The segments of one collection. Publishing is safe from several processes; `database` is the collection's."""
 
-    def __init__(self, folder: Path, database: Database, *, threads: int) -> None:
-        self._folder, self._database, self._threads = folder, database, threads
+    def __init__(self, folder: Path, database: Database, *, threads: int, kind: Kind | None = None) -> None:
+        self._folder, self._database, self._threads, self._kind = folder, database, threads, kind
         # Half the threads: searches go on meanwhile, and threads that outnumber idle cores wait on one another.
         self._build_threads = max(1, threads // 2)
         self._current = folder / "CURRENT"
@@ -63,22 +64,17 @@ class Segments:
                 if self.stamp() == stamp:  # else another process published meanwhile and removed what we were reading
                     raise SegmentDamaged(str(error)) from error
 
-    def publish(self, *, wait: bool = True, whole: bool = True, held: Published | None = None) -> Published | None:
+    def publish(self, *, wait: bool = True, extent: Extent = "mergeable", held: Published | None = None) -> Published | None:
         """Write what has changed into a new segment and put it in force; returns what is in force then.
 
-        `whole` merges all older segments that fit into it, not only the small ones. None when another process is publishing
-        and `wait` is false. Raises `StorageError` when the disk refuses; what was in force stays so then.
+        `extent` says which older documents are written again too. None when another process is publishing and `wait` is false.
+        Raises `StorageError` when the disk refuses; what was in force stays so then.
         """
-        return self._locked(lambda: self._publish(self._in_force(held), whole=whole), wait=wait)
+        return self._locked(lambda: self._publish(self._in_force(held), extent), wait=wait)
 
     def repair(self) -> Published | None:
         """Read every byte of every segment in force, and publish anew the documents of those that are not as written."""
-
-        def mend() -> Published:
-            surviving = self._surviving()
-            return self._publish(surviving, whole=False)
-
-        return self._locked(mend, wait=True)
+        return self._locked(lambda: self._publish(self._surviving(), "due"), wait=True)
 
     def _locked(self, work: Callable[[], Published], *, wait: bool) -> Published | None:
         with self._lock(wait=wait) as held:
@@ -89,12 +85,12 @@ class Segments:
             except (OSError, RuntimeError) as error:  # FAISS reports a full disk as a RuntimeError
                 raise StorageError(f"a new segment could not be written below {self._folder}: {error}") from error
 
-    def _publish(self, found: tuple[Published | None, bool], *, whole: bool) -> Published:
+    def _publish(self, found: tuple[Published | None, bool], extent: Extent) -> Published:
         previous, complete = found
         before = previous.numbers if previous else set()
         self._clean(before)
         with self._database.reading() as connection:
-            plan = make_plan(connection, previous, whole=whole, complete=complete)
+            plan = make_plan(connection, previous, extent, complete=complete)
             name = self._write(connection, plan)
         self._put_in_force(*name)
         published = open_published(self._folder / "segments", name, threads=self._threads, held=previous)
@@ -105,7 +101,7 @@ class Segments:
 
     def _write(self, connection: sqlite3.Connection, plan: Plan) -> tuple[int, str]:
         """Write the documents of a plan as one segment, or several that follow one another; returns the name of the last."""
-        folder, number, kind = self._folder / "segments", max([0, *self._numbers()]), read_tuning(self._folder).kind_for(plan.total)
+        folder, number, kind = self._folder / "segments", max([0, *self._numbers()]), self._kind_for(plan.total)
         older = [Older(s.number, s.digest, gone) for s, gone in zip(plan.kept, plan.dead, strict=True)]
         place = 0
         while True:
@@ -123,6 +119,9 @@ class Segments:
             if place >= len(plan.keys):
                 return number, digest
             older = [*older, Older(number, digest, BitMap())]
+
+    def _kind_for(self, documents: int) -> Kind:
+        return self._kind or read_tuning(self._folder).kind_for(documents)
 
     def _in_force(self, held: Published | None) -> tuple[Published | None, bool]:
         try:

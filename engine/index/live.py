@@ -11,13 +11,18 @@ from collections.abc import Callable
 from pathlib import Path
 
 from engine.database import Database
+from engine.datatypes import VIEWS
 from engine.documents import DocumentStore
 from engine.errors import SemblanceError, StorageError
+from engine.index.ann import FLAT_ROWS, KINDS, Kind
 from engine.index.changes import changes_since, everything
 from engine.index.compaction import Segments
+from engine.index.measuring import measure
+from engine.index.merging import Extent
 from engine.index.published import Published
 from engine.index.segment import SegmentDamaged
 from engine.index.snapshot import Snapshot
+from engine.index.tuning import Tuning, write_tuning
 
 logger = logging.getLogger(__name__)
 COMPACT_ROWS = 20_000  # so many pending documents are scanned in 1 ms; with fewer a new segment would not be felt
@@ -28,9 +33,9 @@ RETRY_S = 60.0
 class LiveIndex:
     """The segments in force and the deltas after them. Thread-safe; `close` waits for a compaction under way."""
 
-    def __init__(self, folder: Path, store: DocumentStore, *, threads: int) -> None:
-        self._name, self._store = folder.name, store
-        self._segments = Segments(folder, store.database, threads=threads)
+    def __init__(self, folder: Path, store: DocumentStore, *, threads: int, kind: Kind | None = None) -> None:
+        self._folder, self._name, self._store = folder, folder.name, store
+        self._segments = Segments(folder, store.database, threads=threads, kind=kind)
         self._refresh_lock, self._background_lock = threading.Lock(), threading.Lock()
         self._background: threading.Thread | None = None
         self._retry_at, self._wrote = 0.0, False
@@ -56,12 +61,12 @@ class LiveIndex:
             self._snapshot = self._caught_up(self._snapshot)
             return self._snapshot
 
-    def compact(self, *, wait: bool = True, whole: bool = True) -> None:
-        """Publish what has changed and search it from now on; without `wait`, not while another process is doing so.
+    def compact(self, *, wait: bool = True, extent: Extent = "mergeable") -> None:
+        """Publish what has changed, with older documents by `extent`, and search it from now on.
 
-        `whole` merges older segments too, as many as fit into one.
+        Without `wait`, not while another process is doing so.
         """
-        published = self._segments.publish(wait=wait, whole=whole, held=self._snapshot.published)
+        published = self._segments.publish(wait=wait, extent=extent, held=self._snapshot.published)
         if published is not None:
             self._adopt(published)
 
@@ -73,6 +78,27 @@ class LiveIndex:
                 self._start(self._compact_in_background)
         except SemblanceError as error:
             logger.warning("collection %r was not compacted: %s", self._name, error)
+
+    def tune(self, recall: float) -> Tuning:
+        """Measure kinds of index, from the one that the size suggests towards exact ones, until one has `recall`; record it."""
+        kinds, lines = list(KINDS[::-1]), []  # from the smallest codes to exact ones
+        suggested = Tuning().kind_for(len(self.current()))
+        for kind in kinds[kinds.index(suggested) :]:
+            self._remake(kind)
+            lines += measure(self.current(), kind, recall)
+            if lines[-1].recall >= recall:
+                break
+        tuning = Tuning(None if kind == suggested else kind, lines[-1].probes, recall, tuple(lines))
+        write_tuning(self._folder, tuning)
+        self.compact(extent="due")  # tells other processes
+        return tuning
+
+    def _remake(self, kind: Kind) -> None:
+        segments = self._snapshot.published.segments if self._snapshot.published else ()
+        found = {index.kind for segment in segments for view in VIEWS if (index := segment.index(view)) and len(index) > FLAT_ROWS}
+        if found - {kind}:
+            write_tuning(self._folder, Tuning(kind))
+            self.compact(extent="everything")
 
     def close(self) -> None:
         """Wait for the background thread; after writing, leave a segment that the next one to open needs not make."""
@@ -146,7 +172,7 @@ class LiveIndex:
 
     def _compact_in_background(self) -> None:
         try:
-            self.compact(wait=False, whole=False)
+            self.compact(wait=False, extent="due")
         except SemblanceError:
             self._retry_at = time.monotonic() + RETRY_S
             raise

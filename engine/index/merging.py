@@ -9,6 +9,7 @@ import math
 import sqlite3
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal, TypeAlias
 
 import numpy as np
 from pyroaring import BitMap
@@ -20,6 +21,7 @@ from engine.index.published import Published, places_of
 from engine.index.segment import Segment
 from engine.index.writing import SEGMENT_ROWS
 
+Extent: TypeAlias = Literal["due", "mergeable", "everything"]
 MERGE_RATIO = 4  # an older segment is merged unless it is so many times larger than what would be merged into it
 DEAD_SHARE = 1 / 3  # a segment of which more is dead than this is made anew: disk use stays bounded
 
@@ -39,21 +41,23 @@ class Plan:
         return len(self.keys) + sum(map(len, self.kept)) - sum(map(len, self.dead))
 
 
-def make_plan(connection: sqlite3.Connection, current: Published | None, *, whole: bool, complete: bool) -> Plan:
-    """Decide from the state of one read transaction; `whole` merges all that fits into one segment.
+def make_plan(connection: sqlite3.Connection, current: Published | None, extent: Extent, *, complete: bool) -> Plan:
+    """Decide from the state of one read transaction.
 
-    `complete` tells that every living document of `current` is in its segments; else the lost ones are looked for.
+    `extent` is which segments are merged: those that are `due` by their size, all that are `mergeable` into one of bounded size, or
+    `everything`, whatever the size. `complete` tells that every living document of `current` is in its segments; else the lost ones
+    are looked for.
     """
     version = version_of(connection)
     changed = None if current is None else keys_since(connection, current.version)
-    if current is None or changed is None:
+    if current is None or changed is None or extent == "everything":
         return Plan(version, all_keys(connection), (), ())
     dead = [gone | places_of(segment.keys, changed) for segment, gone in zip(current.segments, current.dead, strict=True)]
     living = [len(segment) - len(gone) for segment, gone in zip(current.segments, dead, strict=True)]
     pictures = [segment.most_rows / max(len(segment), 1) for segment in current.segments]
     rows = [math.ceil(many * count) for many, count in zip(pictures, living, strict=True)]
     shares = [len(gone) / max(len(segment), 1) for segment, gone in zip(current.segments, dead, strict=True)]
-    merged = choose_merged(rows, shares, len(changed), whole=whole)
+    merged = choose_merged(rows, shares, len(changed), every=extent == "mergeable")
     kept = [i for i in range(len(rows)) if i not in merged]
     held = [_alive(segment, gone) for segment, gone in zip(current.segments, dead, strict=True)]
     if complete:
@@ -63,11 +67,11 @@ def make_plan(connection: sqlite3.Connection, current: Published | None, *, whol
     return Plan(version, wanted, tuple(current.segments[i] for i in kept), tuple(dead[i] for i in kept))
 
 
-def choose_merged(rows: Sequence[int], dead: Sequence[float], fresh: int, *, whole: bool) -> set[int]:
+def choose_merged(rows: Sequence[int], dead: Sequence[float], fresh: int, *, every: bool) -> set[int]:
     """Choose which segments, given by their living rows and the share of dead documents, oldest first, are merged."""
     size, merged = fresh, set()
     for number in reversed(range(len(rows))):
-        due = whole or dead[number] > DEAD_SHARE or rows[number] < MERGE_RATIO * size
+        due = every or dead[number] > DEAD_SHARE or rows[number] < MERGE_RATIO * size
         if due and size + rows[number] <= SEGMENT_ROWS:
             merged.add(number)
             size += rows[number]

@@ -13,7 +13,6 @@ import numpy as np
 from jaxtyping import Float32, Int64
 
 from engine.datatypes import VIEWS, Vectors, View
-from engine.index.ann import RowSet
 from engine.index.delta import Delta
 from engine.index.matches import check_vectors, contenders
 from engine.index.segment import Segment, nearest_documents
@@ -79,7 +78,7 @@ def find_with_words(
     """
     check_vectors(vectors)
     lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
-    asked = _Asked(vectors / np.where(lengths > 0, lengths, 1), weights, k, wordings)
+    asked = _Asked(vectors / np.where(lengths > 0, lengths, 1), weights, k, wordings, snapshot.probes)
     found: list[list[Found]] = [[] for _ in vectors]
     for selection in snapshot.select(where):
         if len(selection):
@@ -96,24 +95,26 @@ class _Asked:
     weights: Weights
     k: int
     wordings: Sequence[Wording | None]
+    probes: int  # inverted lists visited, 0 to scan everything
 
     def __len__(self) -> int:
         return len(self.vectors)
 
     def only(self, *numbers: int) -> "_Asked":
         rows = list(numbers)
-        return _Asked(self.vectors[rows], self.weights[rows], self.k, [self.wordings[row] for row in rows])
+        return _Asked(self.vectors[rows], self.weights[rows], self.k, [self.wordings[row] for row in rows], self.probes)
 
 
 def _contenders(selection: Selection, asked: _Asked) -> list[np.ndarray]:
     """List the documents of one part that may be among the `k` best of each query."""
     part = selection.part
-    if isinstance(part, Delta) or len(selection) <= EXACT_DOCUMENTS or all(part.rows(view).resident for view in VIEWS):
+    resident = all(part.rows(view).resident for view in VIEWS)
+    if isinstance(part, Delta) or len(selection) <= EXACT_DOCUMENTS or resident or not asked.probes:
         return _scan(selection, asked)
     gathered: list[list[np.ndarray] | None] = [[_worded(selection, wording, asked.k)] for wording in asked.wordings]
     for column, view in enumerate(VIEWS):
         asking = [number for number in range(len(asked)) if asked.weights[number, column] > 0 and gathered[number] is not None]
-        answers = _search_view(part, selection.rows(view), view, asked.vectors[asking], asked.k)
+        answers = _search_view(selection, view, asked.only(*asking))
         for number, documents in zip(asking, answers, strict=True):
             held = gathered[number]
             gathered[number] = None if documents is None or held is None else [*held, documents]
@@ -133,11 +134,12 @@ def _worded(selection: Selection, wording: Wording | None, k: int) -> np.ndarray
     return numbers[contenders(lifts, k)]
 
 
-def _search_view(part: Segment, allowed: RowSet | None, view: View, vectors: Vectors, k: int) -> Sequence[np.ndarray | None]:
-    index = part.index(view)
-    if index is None or not len(vectors) or (allowed is not None and not len(allowed)):
-        return [np.zeros(0, np.uint32) for _ in vectors]
-    return nearest_documents(part.rows(view), index, vectors, k, allowed)
+def _search_view(selection: Selection, view: View, asked: _Asked) -> Sequence[np.ndarray | None]:
+    part, allowed = selection.part, selection.rows(view)
+    index = part.index(view) if isinstance(part, Segment) else None
+    if index is None or not len(asked) or (allowed is not None and not len(allowed)):
+        return [np.zeros(0, np.uint32) for _ in range(len(asked))]
+    return nearest_documents(part.rows(view), index, asked.vectors, asked.k, allowed, probes=asked.probes)
 
 
 def _scan(selection: Selection, asked: _Asked) -> list[np.ndarray]:

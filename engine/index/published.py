@@ -5,7 +5,7 @@ How a newer state is made is decided in `engine.index.merging` and done in `engi
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +13,7 @@ from pyroaring import BitMap
 
 from engine.index.attributes import bitmap_of
 from engine.index.segment import Older, Segment, SegmentDamaged
+from engine.index.tuning import Tuning, read_tuning
 
 
 @dataclass(frozen=True)
@@ -22,6 +23,7 @@ class Published:
     version: int
     segments: tuple[Segment, ...]
     dead: tuple[BitMap, ...]
+    tuning: Tuning = field(default_factory=Tuning)
 
     def __len__(self) -> int:
         return sum(map(len, self.segments)) - sum(map(len, self.dead))
@@ -50,7 +52,8 @@ def open_published(folder: Path, name: tuple[int, str], *, threads: int, held: P
     known = {(segment.number, segment.digest): segment for segment in held.segments} if held else {}
     newest = _opened(folder, name, known, threads)
     older = [_opened(folder, (link.number, link.digest), known, threads) for link in newest.older]
-    return Published(newest.version, (*older, newest), (*(link.dead for link in newest.older), BitMap()))
+    dead = (*(link.dead for link in newest.older), BitMap())
+    return Published(newest.version, (*older, newest), dead, read_tuning(folder.parent))
 
 
 def open_surviving(folder: Path, name: tuple[int, str], *, threads: int) -> tuple[Published, bool]:

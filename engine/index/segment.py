@@ -26,7 +26,7 @@ from pyroaring import BitMap, BitMap64
 
 from engine.datatypes import VIEWS, Matches, Vectors, View
 from engine.errors import CollectionCorrupt
-from engine.index.ann import AnnIndex, RowSet
+from engine.index.ann import PROBES, AnnIndex, RowSet
 from engine.index.attributes import Columns
 from engine.index.lexical import Lexical
 from engine.index.matches import admitted_by, best_matches, check_vectors, contenders, ranked
@@ -36,6 +36,7 @@ logger = logging.getLogger(__name__)
 FORMAT = 3
 EAGER_BYTES = 64 * 2**20  # files up to this size are digested before they are used, larger ones soon after (`verify`)
 EDGE = np.float32(1e-6)
+CODED_FETCH = 4  # product codes order candidates so roughly that four times as many are rescored
 
 
 class SegmentDamaged(CollectionCorrupt):
@@ -137,7 +138,9 @@ class SegmentView:
         return picks if documents is None else documents[picks]
 
 
-def nearest_documents(rows: Rows, index: AnnIndex, vectors: Vectors, k: int, allowed: RowSet | None) -> list[np.ndarray | None]:
+def nearest_documents(
+    rows: Rows, index: AnnIndex, vectors: Vectors, k: int, allowed: RowSet | None, *, probes: int = PROBES
+) -> list[np.ndarray | None]:
     """Gather candidates (document numbers, ascending) for the `k` best of each query from the approximate index.
 
     None for a query that only an exact scan answers right: too few distinct documents came back, or equal scores reach
@@ -145,8 +148,8 @@ def nearest_documents(rows: Rows, index: AnnIndex, vectors: Vectors, k: int, all
     """
     available = len(index) if allowed is None else len(allowed)
     pictures = -(-len(rows) // max(rows.total, 1))
-    fetch = min(available, max(4 * k, 100) * max(pictures, 1))
-    scores, found = index.search(vectors, fetch, allowed)
+    fetch = min(available, max(4 * k, 100) * max(pictures, 1) * (CODED_FETCH if index.kind == "ivf-pq" else 1))
+    scores, found = index.search(vectors, fetch, allowed, probes=probes)
     return [_distinct(rows, scores[i], found[i], k, available) for i in range(len(vectors))]
 
 

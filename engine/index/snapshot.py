@@ -9,11 +9,12 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
+from jaxtyping import Int64
 from pyroaring import BitMap
 
 from engine.datatypes import View
 from engine.filters import parse
-from engine.index.ann import RowSet
+from engine.index.ann import PROBES, RowSet
 from engine.index.attributes import numbers_of
 from engine.index.changes import Changes, Record
 from engine.index.delta import Delta
@@ -78,6 +79,11 @@ class Snapshot:
         alive = [i for i, part in enumerate(parts) if isinstance(part, Segment) or len(dead[i]) < len(part)]
         return Snapshot(changes.version, self.published, tuple(parts[i] for i in alive), tuple(dead[i] for i in alive))
 
+    @property
+    def probes(self) -> int:
+        """How many inverted lists of a segment a search visits when nothing is filtered out."""
+        return self.published.tuning.probes if self.published else PROBES
+
     def __len__(self) -> int:
         return sum(map(len, self.parts)) - sum(map(len, self.dead))
 
@@ -99,6 +105,11 @@ class Snapshot:
     def count(self, where: str | None) -> int:
         """Count the documents a filter expression admits; raises `InvalidFilter`."""
         return len(self) if where is None else sum(map(len, self.select(where)))
+
+    def keys(self, where: str | None) -> Int64[np.ndarray, " n"]:
+        """List the keys of the documents a filter expression admits, part by part; raises `InvalidFilter`."""
+        found = [s.part.keys if s.documents is None else s.part.keys[s.documents] for s in self.select(where)]
+        return np.concatenate([np.zeros(0, np.int64), *found])
 
     def _selected(self, where: str | None) -> tuple[Selection, ...]:
         condition = None if where is None else parse(where)

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import orjson
 
+from engine.errors import StorageError
 from engine.index.ann import KINDS, PROBES, Kind
 
 FILE = "index.json"
@@ -55,7 +56,10 @@ def read_tuning(folder: Path) -> Tuning:
 
 
 def write_tuning(folder: Path, tuning: Tuning) -> None:
-    """Record a choice, whole or not at all."""
+    """Record a choice, whole or not at all; raises `StorageError`."""
     fresh = folder / f"{FILE}.new"
-    fresh.write_bytes(orjson.dumps(asdict(tuning), option=orjson.OPT_INDENT_2))
-    os.replace(fresh, folder / FILE)
+    try:
+        fresh.write_bytes(orjson.dumps(asdict(tuning), option=orjson.OPT_INDENT_2))
+        os.replace(fresh, folder / FILE)
+    except OSError as error:
+        raise StorageError(f"{folder / FILE} cannot be written ({error}): check its permissions and its disk") from error

@@ -1,0 +1,47 @@
+"""`semblance reindex`: a collection by another encoder, while the old one serves."""
+
+from typing import Annotated
+
+import typer
+
+from cli import options
+from cli.failures import usage_error
+from cli.output import note, say_json
+from cli.progress import meter
+
+
+def reindex(  # noqa: PLR0913, PLR0917  one parameter per option
+    name: Annotated[str, typer.Argument(metavar="NAME", help="The collection.")],
+    encoder: Annotated[
+        str | None,
+        typer.Option("--encoder", metavar="ENCODER", help="The new encoder, as SEMBLANCE_ENCODER names it."),
+    ] = None,
+    partial: Annotated[bool, typer.Option("--partial", help="Leave documents behind whose pictures are gone.")] = False,
+    rollback: Annotated[bool, typer.Option("--rollback", help="Go back to the collection of before.")] = False,
+    discard: Annotated[bool, typer.Option("--discard", help="Remove the collection of before.")] = False,
+    data: options.Data = None,
+    json: options.Json = False,
+) -> None:
+    """Copy a collection to another encoder beside it, and let its name mean the copy; run it again to resume.
+
+    The old collection serves and takes writes until the switch. Servers that run the old encoder go on with it; start them anew
+    with SEMBLANCE_ENCODER set to the new one, and their searches reach the copy.
+    """
+    if rollback and discard:
+        raise usage_error("--rollback and --discard exclude each other: go back first, then discard")
+    settings = options.settings_for(data, encoder=encoder)
+    from engine import open_engine
+    from engine import reindex as copying
+
+    with open_engine(settings) as engine, meter(f"reindexing {name}", "documents") as bar:
+        if rollback or discard:
+            result = {"collection": copying.rollback(engine, name) if rollback else copying.discard(engine, name)}
+            told = f"{name} means {result['collection']} again" if rollback else f"removed {result['collection']}"
+        else:
+            done = copying.reindex(engine, name, partial=partial, progress=bar.show)
+            result = {"collection": done.collection, "documents": done.documents, "lost": done.lost}  # type: ignore[dict-item]
+            told = f"{name} means {done.collection} now: {done.documents} documents, {len(done.lost)} left behind"
+    if json:
+        say_json(result)
+    else:
+        note(told)

@@ -1,0 +1,299 @@
+"""Names and what they mean: aliases, snapshots and copies by another encoder."""
+
+import os
+import signal
+import subprocess
+import sys
+import tarfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from engine.cache import MemoryCache, TieredCache
+from engine.config import Settings
+from engine.datatypes import Document, Vectors
+from engine.errors import (
+    CollectionCorrupt,
+    CollectionExists,
+    CollectionNotFound,
+    EncoderMismatch,
+    InvalidFilter,
+    InvalidInput,
+)
+from engine.reindex import discard, reindex, rollback
+from engine.search import SearchEngine
+from engine.testing import COLOURS, FakeEncoder, tiny_catalogue
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+class OtherEncoder(FakeEncoder):
+    """The toy encoder with its space mirrored: vectors of the two say nothing about one another."""
+
+    name = "fake:mirrored"
+    fingerprint = "fake-mirrored-1"
+
+    def encode_texts(self, texts: "list[str]") -> Vectors:  # type: ignore[override]
+        return -super().encode_texts(texts)
+
+    def encode_images(self, images: "list[object]") -> Vectors:  # type: ignore[override]
+        return -super().encode_images(images)  # type: ignore[arg-type]
+
+
+def opened(data: Path, encoder: FakeEncoder | None = None) -> SearchEngine:
+    cache = TieredCache(MemoryCache(10, ttl_s=10), None)
+    return SearchEngine(Settings(data=data, threads=1), encoder or FakeEncoder(), cache)
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    return tmp_path / "data"
+
+
+@pytest.fixture
+def engine(data: Path, tmp_path: Path) -> Iterator[SearchEngine]:
+    tiny_catalogue(tmp_path / "feed")
+    with opened(data) as engine:
+        fill(engine, "shop", tmp_path / "feed")
+        yield engine
+
+
+def fill(engine: SearchEngine, name: str, base: Path) -> None:
+    documents = [
+        Document(f"p{n}", f"{colour} mug", images=(f"{colour}.png",), attributes={"n": n}) for n, colour in enumerate(COLOURS)
+    ]
+    assert {status.status for status in engine.index(name, documents, base=base)} == {"created"}
+
+
+def best(engine: SearchEngine, name: str, text: str = "red") -> str:
+    return engine.search(name, text, k=1).hits[0].id
+
+
+# Deleting by filter
+
+
+def test_documents_are_deleted_by_filter(engine: SearchEngine):
+    collection = engine.collection("shop")
+    assert collection.delete_where("n < 2 or title contains 'black'") == 3
+    assert sorted(collection.ids()) == ["p2", "p3", "p5"]
+    assert collection.delete_where("n < 2") == 0
+    with pytest.raises(InvalidFilter):
+        collection.delete_where("n <")
+
+
+def test_what_a_writer_changes_meanwhile_is_not_deleted(engine: SearchEngine, monkeypatch: pytest.MonkeyPatch):
+    """The filter is asked again once nobody else can write."""
+    collection = engine.collection("shop")
+    count = type(collection).count
+
+    def changed_after_counting(self: object, where: str | None) -> int:
+        found = count(self, where)  # type: ignore[arg-type]
+        collection.update(Document("p0", "red mug", images=("red.png",), attributes={"n": 100}))
+        return found
+
+    monkeypatch.setattr(type(collection), "count", changed_after_counting)
+    assert collection.delete_where("n < 2") == 1
+    assert collection.get(["p0"])[0] is not None
+
+
+# Aliases
+
+
+def test_an_alias_is_switched_for_every_process(engine: SearchEngine, data: Path, tmp_path: Path):
+    engine.library.alias("live", "shop")
+    with opened(data) as other:
+        assert len(other.collection("live")) == 6
+        engine.create("empty")
+        engine.library.alias("live", "empty")
+        assert len(other.collection("live")) == 0
+        assert other.collections() == ["empty", "live", "shop"]
+        engine.library.unalias("live")
+        with pytest.raises(CollectionNotFound):
+            other.collection("live")
+    assert len(engine.collection("shop")) == 6
+
+
+def test_names_do_not_get_mixed_up(engine: SearchEngine):
+    engine.library.alias("live", "shop")
+    for wrong, kind in (
+        (lambda: engine.library.alias("shop", "shop"), InvalidInput),
+        (lambda: engine.library.alias("more", "live"), InvalidInput),
+        (lambda: engine.library.alias("more", "nothing"), CollectionNotFound),
+        (lambda: engine.library.unalias("shop"), CollectionNotFound),
+        (lambda: engine.create("live"), CollectionExists),
+        (lambda: engine.drop("shop"), InvalidInput),
+        (lambda: engine.drop("live"), InvalidInput),
+    ):
+        with pytest.raises(kind):
+            wrong()
+    assert best(engine, "live") == "p0"
+
+
+def test_a_damaged_alias_file_is_said(engine: SearchEngine, data: Path):
+    (data / "aliases.json").write_text("{")
+    with pytest.raises(CollectionCorrupt, match="set the aliases anew"):
+        engine.collection("shop")
+
+
+# Snapshots
+
+
+def test_a_snapshot_restores_everything(engine: SearchEngine, data: Path, tmp_path: Path):
+    upload = (tmp_path / "feed" / "green.png").read_bytes()
+    engine.index("shop", [Document("up", "leaf", images=("upload:1",))], uploads={"upload:1": upload})
+    engine.library.snapshot("shop", tmp_path / "shop.snapshot")
+    engine.collection("shop").delete(["p0"])
+    restored = engine.library.restore(tmp_path / "shop.snapshot", "again")
+    assert sorted(restored.ids()) == ["p0", "p1", "p2", "p3", "p4", "p5", "up"]
+    assert (best(engine, "again"), best(engine, "again", "leaf")) == ("p0", "up")
+    assert restored.identity != engine.collection("shop").identity
+    engine.drop("shop")
+    assert engine.picture("again", "up")  # its only copy came along
+    assert str(data / "again" / "media") in restored.get(["up"])[0].images[0]  # type: ignore[union-attr]
+
+
+def test_a_snapshot_replaces_nothing(engine: SearchEngine, tmp_path: Path):
+    target = tmp_path / "shop.snapshot"
+    engine.library.snapshot("shop", target)
+    before = target.read_bytes()
+    with pytest.raises(InvalidInput, match="exists already"):
+        engine.library.snapshot("shop", target)
+    with pytest.raises(CollectionExists):
+        engine.library.restore(target, "shop")
+    assert target.read_bytes() == before
+    assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
+
+
+@pytest.mark.parametrize("harm", ["truncated", "half", "one bit", "foreign", "missing", "no tar"])
+def test_a_snapshot_that_is_not_as_written_leaves_nothing(engine: SearchEngine, data: Path, tmp_path: Path, harm: str):
+    target = tmp_path / "shop.snapshot"
+    engine.library.snapshot("shop", target)
+    whole = target.read_bytes()
+    if harm == "truncated":
+        target.write_bytes(whole[:-20_000])
+    elif harm == "half":
+        target.write_bytes(whole[: len(whole) // 2])
+    elif harm == "one bit":
+        target.write_bytes(whole.replace(b"red mug", b"sed mug", 1))
+    elif harm == "foreign":
+        with tarfile.open(target, "a") as archive:
+            archive.add(tmp_path / "feed" / "red.png", "../../red.png")
+    elif harm == "missing":
+        target.unlink()
+    else:
+        target.write_bytes(b"no tar" * 1000)
+    with pytest.raises((CollectionCorrupt, InvalidInput), match="snapshot"):
+        engine.library.restore(target, "again")
+    assert sorted(path.name for path in data.iterdir()) == ["shop"]
+
+
+# Another encoder
+
+
+def test_a_copy_takes_the_place_of_the_old_one(engine: SearchEngine, data: Path, tmp_path: Path):
+    upload = (tmp_path / "feed" / "green.png").read_bytes()
+    engine.index("shop", [Document("up", "leaf", images=("upload:1",))], uploads={"upload:1": upload})
+    with opened(data, OtherEncoder()) as other:
+        with pytest.raises(EncoderMismatch, match="semblance reindex shop"):
+            other.collection("shop")
+        done = reindex(other, "shop")
+        assert (done.documents, done.lost) == (7, {})
+        assert best(other, "shop") == "p0"
+        assert other.collection("shop").fingerprint == OtherEncoder.fingerprint
+        old, new = (e.collection("shop").embeddings_of("p0")[0].vector for e in (engine, other))
+        assert old is not None
+        assert np.array_equal(new, -old)
+        assert best(engine, "shop") == "p0"  # a process of the old encoder goes on
+        with pytest.raises(InvalidInput, match="already"):
+            reindex(other, "shop")
+        assert rollback(other, "shop") == "shop"
+        assert rollback(other, "shop") == done.collection
+        engine.library.close()
+        assert discard(other, "shop") == "shop"
+        assert best(other, "shop", "leaf") == "up"
+        assert other.picture("shop", "up")
+        with pytest.raises(CollectionNotFound):
+            rollback(other, "shop")
+
+
+def test_going_on_costs_nothing_twice(engine: SearchEngine, data: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("engine.reindex.BATCH", 2)
+    encoder = OtherEncoder()
+    with opened(data, encoder) as other:
+        with pytest.raises(KeyboardInterrupt):
+            reindex(other, "shop", progress=interrupting)
+        kept = encoder.images_encoded
+        assert 0 < kept < 6
+        engine.collection("shop").delete(["p0"])
+        engine.collection("shop").update(Document("p1", "green cup", images=("green.png",), attributes={}))
+        reindex(other, "shop")
+        assert encoder.images_encoded == 6
+        assert sorted(other.collection("shop").ids()) == ["p1", "p2", "p3", "p4", "p5"]
+        assert other.collection("shop").get(["p1"])[0].title == "green cup"  # type: ignore[union-attr]
+
+
+def interrupting(done: int, total: int) -> None:
+    if done >= 4:
+        raise KeyboardInterrupt
+
+
+def test_what_is_written_meanwhile_is_copied_too(engine: SearchEngine, data: Path, tmp_path: Path):
+    written = []
+
+    def writing(done: int, total: int) -> None:
+        if not written:
+            written.append(engine.index("shop", [Document("new", "white mug", images=("white.png",))], base=tmp_path / "feed"))
+            engine.collection("shop").delete(["p0"])
+
+    with opened(data, OtherEncoder()) as other:
+        reindex(other, "shop", progress=writing)
+        assert sorted(other.collection("shop").ids()) == ["new", "p1", "p2", "p3", "p4", "p5"]
+
+
+def test_a_document_that_cannot_be_copied_stops_the_switch(engine: SearchEngine, data: Path, tmp_path: Path):
+    (tmp_path / "feed" / "red.png").unlink()
+    with opened(data, OtherEncoder()) as other:
+        with pytest.raises(InvalidInput, match="--partial"):
+            reindex(other, "shop")
+        assert best(engine, "shop") == "p0"
+        done = reindex(other, "shop", partial=True)
+        assert list(done.lost) == ["p0"]
+        assert done.documents == 5
+
+
+COPY = """
+import sys, time
+from pathlib import Path
+from engine.reindex import reindex
+from tests.test_engine_library import OtherEncoder, opened
+import engine.reindex as module
+module.BATCH = 1
+with opened(Path(sys.argv[1]), OtherEncoder()) as engine:
+    def told(done, total):
+        print(done, flush=True)
+        time.sleep(0.02)
+    reindex(engine, "shop", progress=told)
+    print("switched", flush=True)
+"""
+
+
+@pytest.mark.parametrize("lines", [1, 3, 6])
+def test_kill_9_of_a_copy_leaves_the_old_one_serving(engine: SearchEngine, data: Path, lines: int):
+    process = subprocess.Popen(
+        [sys.executable, "-c", COPY, str(data)], cwd=ROOT, stdout=subprocess.PIPE, text=True, env={**os.environ}
+    )
+    assert process.stdout is not None
+    for _ in range(lines):
+        process.stdout.readline()
+    time.sleep(0.01 * lines)
+    process.send_signal(signal.SIGKILL)
+    process.communicate(timeout=60)
+    assert best(engine, "shop") == "p0"
+    with opened(data, OtherEncoder()) as other:
+        if "shop" not in other.library.aliases.all():
+            reindex(other, "shop")
+        assert best(other, "shop") == "p0"
+        assert len(other.collection("shop")) == 6
