@@ -4,8 +4,9 @@ Every text and picture of a whole batch is looked up together and the misses enc
 """
 
 import hashlib
+import time
 import unicodedata
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias, TypeVar, cast
 
@@ -18,6 +19,7 @@ from engine.encoders.images import squash
 from engine.errors import InvalidQuery, SemblanceError
 from engine.protocols import Encoder
 from engine.ranking import Kind, view_weights
+from engine.sharedflight import SharedFlight
 from engine.singleflight import SingleFlight
 
 UNLIKE = 0.5  # what is disliked steers, what is liked decides
@@ -53,6 +55,8 @@ def recommendation(like: Sequence[str], unlike: Sequence[str] = ()) -> tuple[Ter
 
     Each side is a mean, so that many examples weigh as one.
     """
+    if not like:
+        raise InvalidQuery("there is nothing to be like: give at least one document by its id")
     wanted = [Term(DocumentRef(id), 1.0 / len(like)) for id in like]
     return (*wanted, *(Term(DocumentRef(id), -UNLIKE / len(unlike)) for id in unlike))
 
@@ -76,6 +80,7 @@ class QueryEncoder:
         self._encoder = encoder
         self._cache = cache
         self._flights: SingleFlight[bytes] = SingleFlight()
+        self._shared = SharedFlight(cache)
 
     def encode_texts(self, texts: Sequence[str]) -> Vectors:
         """Embed texts through the cache: unit rows in input order."""
@@ -116,26 +121,20 @@ class QueryEncoder:
     def _through_cache(
         self, contents: Sequence[Content], key: Callable[[Content], bytes], encode: Callable[[Sequence[Content]], Vectors]
     ) -> Vectors:
-        keys = [key(content) for content in contents]
+        keys, looked = [key(content) for content in contents], time.time()
         found = dict(zip(keys, self._cache.get_many(keys), strict=True))
         missing = {key: content for key, content in zip(keys, contents, strict=True) if found[key] is None}
 
         if missing:
-            values = self._flights.run_many(list(missing), lambda mine: self._encode_missing(mine, missing, encode))
+
+            def encode_mine(mine: list[bytes]) -> list[bytes]:
+                vectors = encode([missing[key] for key in mine])
+                return [np.asarray(vector, np.float32).tobytes() for vector in vectors]
+
+            values = self._flights.run_many(list(missing), lambda mine: self._shared.run_many(mine, encode_mine, since=looked))
             found |= zip(missing, values, strict=True)
         rows = [np.frombuffer(cast(bytes, found[key]), np.float32) for key in keys]
         return np.stack(rows) if rows else np.zeros((0, DIMENSIONS), np.float32)
-
-    def _encode_missing(
-        self, keys: Sequence[bytes], contents: Mapping[bytes, Content], encode: Callable[[Sequence[Content]], Vectors]
-    ) -> list[bytes]:
-        # Whoever encoded a key since it was looked up has left it in memory.
-        fresh = {key: value for key, value in zip(keys, self._cache.memory.get_many(keys), strict=True) if value is not None}
-        todo = [key for key in keys if key not in fresh]
-        vectors = encode([contents[key] for key in todo]) if todo else ()
-        encoded = {key: np.asarray(vector, np.float32).tobytes() for key, vector in zip(todo, vectors, strict=True)}
-        self._cache.set_many(encoded)
-        return [(fresh | encoded)[key] for key in keys]
 
 
 def _vector_of(reference: DocumentRef, collection: Collection) -> tuple[Vector, Kind]:
