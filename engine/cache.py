@@ -10,6 +10,7 @@ import hashlib
 import logging
 import struct
 import threading
+import time
 from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
 from typing import Any, Literal, TypeAlias, TypeVar
@@ -18,7 +19,8 @@ from pydantic import SecretStr
 from theine import Cache as WTinyLfu
 
 from engine.circuit import Circuit, Lanes
-from engine.errors import ConfigurationError
+from engine.rediscalls import CLAIM, claim, connect_lazily, fetch, store
+from engine.seals import Stamped, unsealed
 
 logger = logging.getLogger(__name__)
 
@@ -26,15 +28,13 @@ Field: TypeAlias = "bytes | str | int | float | bool | Sequence[Field] | None"
 Tier: TypeAlias = Literal["miss", "memory", "redis"]
 T = TypeVar("T")
 
-KEY_PREFIX = b"semblance:1:"
-"""Begins every Redis key; the number changes when the form of the values does."""
-
 FIRST_RETRY_S, LAST_RETRY_S = 1.0, 30.0
 """How long a failing Redis is left alone: at first, and at most after doubling at every failed attempt."""
 
+CLOCKS_S = 1.0
+"""By how much the clocks of processes that share a second tier may differ."""
+
 _LANES = 2
-_SEAL = struct.Struct("<B8s")
-_SEAL_VERSION = 1
 
 
 def cache_key(*fields: Field) -> bytes:
@@ -69,6 +69,7 @@ class MemoryCache:
 
     def __init__(self, entries: int, *, ttl_s: float) -> None:
         self.hits = self.misses = self.errors = 0
+        self.ttl_s = ttl_s
         self._ttl = timedelta(seconds=ttl_s)
         self._counting = threading.Lock()
         self._values: WTinyLfu[bytes, bytes] | None = WTinyLfu(entries) if entries > 0 else None
@@ -115,7 +116,7 @@ class RedisCache:
         self._timeout = timeout_ms / 1000
         self._ttl_ms = max(1, int(ttl_s * 1000))
         self._counting = threading.Lock()
-        self._client = _connect_lazily(url, self._timeout)
+        self._client = connect_lazily(url, self._timeout)
         self._circuit = Circuit(FIRST_RETRY_S, LAST_RETRY_S)
         self._lanes = Lanes("semblance-redis", _LANES)
 
@@ -123,11 +124,11 @@ class RedisCache:
         """Look keys up, answers in input order, None for a miss; waits at most for the timeout."""
         if not keys:
             return []
-        replies = self._attempt(lambda client: _fetch(client, keys))
+        replies = self._attempt(lambda client: fetch(client, keys))
         if replies is None:
             self._count(misses=len(keys))
             return [None] * len(keys)
-        found = [None if reply is None else _unsealed(key, reply) for key, reply in zip(keys, replies, strict=True)]
+        found = [None if reply is None else unsealed(key, reply) for key, reply in zip(keys, replies, strict=True)]
         hits, present = sum(v is not None for v in found), sum(r is not None for r in replies)
         self._count(hits=hits, misses=len(keys) - hits, errors=present - hits)
         return found
@@ -135,8 +136,25 @@ class RedisCache:
     def set_many(self, items: Mapping[bytes, bytes]) -> None:
         """Remember items until their time is up; waits at most for the timeout."""
         if items:
-            refused = self._attempt(lambda client: _store(client, items, self._ttl_ms))
+            refused = self._attempt(lambda client: store(client, items, self._ttl_ms))
             self._count(errors=refused or 0)
+
+    @property
+    def available(self) -> bool:
+        """Whether its last call succeeded."""
+        return self._circuit.closed
+
+    def claim_many(self, keys: Sequence[bytes], lease_s: float) -> set[bytes]:
+        """Claim keys for `lease_s` seconds: those that nobody else has claimed; none when the server fails."""
+        return self._attempt(lambda client: claim(client, keys, max(1, int(lease_s * 1000)))) or set()
+
+    def claimed(self, keys: Sequence[bytes]) -> bool:
+        """Say whether any of the keys is claimed."""
+        return bool(self._attempt(lambda client: client.exists(*(CLAIM + key for key in keys))))
+
+    def release_many(self, keys: Sequence[bytes]) -> None:
+        """Give claims back."""
+        self._attempt(lambda client: client.delete(*(CLAIM + key for key in keys)))
 
     def close(self) -> None:
         """Close the connections and end the threads; every later lookup is a miss."""
@@ -177,7 +195,11 @@ class RedisCache:
 
 
 class TieredCache:
-    """Memory in front of an optional second tier; what the second tier knows is copied into memory. Close it."""
+    """Memory in front of an optional second tier; what the second tier knows is copied into memory. Close it.
+
+    An entry's time counts from when it was made, in whichever tier it lies; shortly before its end one of those who ask is told
+    that it is missing, so that it is made anew while the others still have it. `refreshes` counts these.
+    """
 
     def __init__(self, memory: MemoryCache, redis: RedisCache | None = None) -> None:
         self.memory = memory
@@ -195,13 +217,26 @@ class TieredCache:
         values = self.redis.get_many(missing) if self.redis and missing else [None] * len(missing)
         far = {key: value for key, value in zip(missing, values, strict=True) if value is not None}
         self.memory.set_many(far)
-        return [_with_tier(value, far.get(key)) for key, value in zip(keys, near, strict=True)]
+        return [self._fresh(value, far.get(key)) for key, value in zip(keys, near, strict=True)]
 
-    def set_many(self, items: Mapping[bytes, bytes]) -> None:
-        """Remember items in both tiers."""
-        self.memory.set_many(items)
+    def made_since(self, keys: Sequence[bytes], since: float, *, shared: bool = False) -> dict[bytes, bytes]:
+        """Return the values made at `since` or later: in memory, or in the second tier when `shared`."""
+        tier = self.redis if shared else self.memory
+        held = [] if tier is None else zip(keys, tier.get_many(keys), strict=True)
+        made = {key: Stamped.unpack(value) for key, value in held if value is not None}
+        slack = CLOCKS_S if shared else 0.0
+        recent = {key: entry for key, entry in made.items() if entry.made >= since - slack}
+        if shared:
+            self.memory.set_many({key: entry.pack() for key, entry in recent.items()})
+        return {key: entry.value for key, entry in recent.items()}
+
+    def set_many(self, items: Mapping[bytes, bytes], *, cost_s: float = 0.0) -> None:
+        """Remember items in both tiers; making each of them took `cost_s` seconds."""
+        now = time.time()
+        stamped = {key: Stamped(value, now, cost_s).pack() for key, value in items.items()}
+        self.memory.set_many(stamped)
         if self.redis:
-            self.redis.set_many(items)
+            self.redis.set_many(stamped)
 
     def close(self) -> None:
         """Close both tiers."""
@@ -209,58 +244,12 @@ class TieredCache:
         if self.redis:
             self.redis.close()
 
-
-def _with_tier(near: bytes | None, far: bytes | None) -> tuple[bytes | None, Tier]:
-    if near is not None:
-        return near, "memory"
-    return far, "miss" if far is None else "redis"
-
-
-def _connect_lazily(url: SecretStr, timeout_s: float) -> Any:  # noqa: ANN401  redis is imported only when it is used
-    """Make a client that connects at its first call, tries once and says nothing about itself."""
-    from redis import Redis  # noqa: PLC0415  a sixth of a second that a shop without Redis need not wait for
-    from redis.backoff import NoBackoff  # noqa: PLC0415
-    from redis.retry import Retry  # noqa: PLC0415
-
-    try:
-        return Redis.from_url(
-            url.get_secret_value(),
-            socket_timeout=timeout_s,
-            socket_connect_timeout=timeout_s,
-            retry=Retry(NoBackoff(), 0),
-            protocol=2,
-            driver_info=None,
-        )
-    except (ValueError, TypeError):
-        raise ConfigurationError(
-            "SEMBLANCE_REDIS_URL is not a Redis address: write redis://HOST:PORT/0, rediss://... or unix:///PATH"
-        ) from None
-
-
-def _fetch(client: Any, keys: Sequence[bytes]) -> list[bytes | None]:  # noqa: ANN401
-    replies = client.mget([KEY_PREFIX + key for key in keys])
-    if not isinstance(replies, list) or len(replies) != len(keys):
-        raise ValueError(f"MGET of {len(keys)} keys answered with {type(replies).__name__}")
-    return [reply if reply is None or isinstance(reply, bytes) else b"" for reply in replies]
-
-
-def _store(client: Any, items: Mapping[bytes, bytes], ttl_ms: int) -> int:  # noqa: ANN401
-    """Write all items in one round trip; returns how many the server refused, for example because it is full."""
-    pipeline = client.pipeline(transaction=False)
-    for key, value in items.items():
-        pipeline.set(KEY_PREFIX + key, _sealed(key, value), px=ttl_ms)
-    return sum(reply is not True for reply in pipeline.execute(raise_on_error=False))
-
-
-def _sealed(key: bytes, value: bytes) -> bytes:
-    return _SEAL.pack(_SEAL_VERSION, _seal_digest(key, value)) + value
-
-
-def _unsealed(key: bytes, reply: bytes) -> bytes | None:
-    """Take the seal off; None for bytes that this cache did not write under this key."""
-    seal, value = reply[: _SEAL.size], reply[_SEAL.size :]
-    return value if seal == _SEAL.pack(_SEAL_VERSION, _seal_digest(key, value)) else None
-
-
-def _seal_digest(key: bytes, value: bytes) -> bytes:
-    return hashlib.blake2b(value, digest_size=8, key=hashlib.blake2b(key, digest_size=32).digest()).digest()
+    def _fresh(self, near: bytes | None, far: bytes | None) -> tuple[bytes | None, Tier]:
+        data = near if near is not None else far
+        if data is None:
+            return None, "miss"
+        entry = Stamped.unpack(data)
+        if entry.due(self.memory.ttl_s):
+            self.refreshes += 1
+            return None, "miss"
+        return entry.value, "redis" if near is None else "memory"

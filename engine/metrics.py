@@ -21,6 +21,11 @@ class StageTimer:
         finally:
             self._stages[name] = self._stages.get(name, 0.0) + (time.perf_counter() - started) * 1000
 
+    @property
+    def seconds(self) -> float:
+        """Seconds since the timer was made."""
+        return time.perf_counter() - self._started
+
     def as_dict(self) -> dict[str, float]:
         """Milliseconds per stage, and `total` since the timer was made."""
         total = (time.perf_counter() - self._started) * 1000

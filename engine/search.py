@@ -208,7 +208,8 @@ class SearchEngine:
             advice = advise(self.judge, self._queries, collection, good)
         with timer.stage("hydrate"):
             fresh = {n: self._conclude(collection, queries[n], result, advice.get(n, NO_ADVICE)) for n, result in found.items()}
-        self._cache.set_many({keys[n]: pack(answer) for n, answer in fresh.items() if isinstance(answer, SearchResult)})
+        packed = {keys[n]: pack(answer) for n, answer in fresh.items() if isinstance(answer, SearchResult)}
+        self._cache.set_many(packed, cost_s=timer.seconds / max(1, len(packed)))
         answers |= fresh
         for number, query in enumerate(queries):
             answer = answers[number]

@@ -15,8 +15,9 @@ from hypothesis import strategies as st
 from pydantic import SecretStr
 
 import engine.cache
-from engine.cache import KEY_PREFIX, MemoryCache, RedisCache, TieredCache, cache_key
+from engine.cache import MemoryCache, RedisCache, TieredCache, cache_key
 from engine.errors import ConfigurationError
+from engine.rediscalls import KEY_PREFIX
 
 FIELD = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text() | st.binary(),
@@ -171,12 +172,12 @@ class TestRedis:
 
     def test_keys_have_a_prefix_and_an_end(self, redis_server, cache: RedisCache) -> None:
         cache.set_many({b"k": b"v"})
-        assert KEY_PREFIX == b"semblance:1:"
-        assert 50_000 < int(redis_server.command("PTTL", "semblance:1:k")[1:-2]) <= 60_000
+        assert KEY_PREFIX == b"semblance:2:"
+        assert 50_000 < int(redis_server.command("PTTL", "semblance:2:k")[1:-2]) <= 60_000
 
     @pytest.mark.parametrize("planted", ["", "nonsense", "\x01", "\x01" + "0" * 8 + "value"])
     def test_foreign_bytes_are_a_miss(self, redis_server, cache: RedisCache, planted: str) -> None:
-        redis_server.command("SET", "semblance:1:k", planted)
+        redis_server.command("SET", "semblance:2:k", planted)
         assert cache.get_many([b"k", b"l"]) == [None, None]
         assert (cache.hits, cache.misses, cache.errors) == (0, 2, 1)
         cache.set_many({b"k": b"v"})
@@ -184,12 +185,12 @@ class TestRedis:
 
     def test_a_value_under_another_key_is_a_miss(self, redis_server, cache: RedisCache) -> None:
         cache.set_many({b"k": b"v"})
-        redis_server.command("RENAME", "semblance:1:k", "semblance:1:other")
+        redis_server.command("RENAME", "semblance:2:k", "semblance:2:other")
         assert cache.get_many([b"other"]) == [None]
         assert cache.errors == 1
 
     def test_a_key_of_another_type_is_a_miss_and_is_replaced(self, redis_server, cache: RedisCache) -> None:
-        redis_server.command("LPUSH", "semblance:1:k", "x")
+        redis_server.command("LPUSH", "semblance:2:k", "x")
         assert cache.get_many([b"k"]) == [None]
         cache.set_many({b"k": b"v"})
         assert cache.get_many([b"k"]) == [b"v"]
