@@ -167,9 +167,9 @@ class Decoder:
         return answer.copy()
 
     def _see(self, image: Image) -> Float32[np.ndarray, "c h w"]:
-        pixels = np.asarray(squash(image, self.size), np.float32).transpose(2, 0, 1)[None]
+        pixels = np.asarray(squash(image, self.size))[None]
         with self._turn:
-            return self._run("latents", np.ascontiguousarray(pixels))[0]
+            return self._run("latents", pixels)[0]
 
 
 @dataclass(frozen=True, slots=True)
