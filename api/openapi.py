@@ -12,6 +12,7 @@ from api.auth import need_of
 from api.errors import MEDIA_TYPE
 from api.schemas.operations import Problem
 from api.schemas.search import ImageSearch, ImageSearchForm
+from api.schemas.voice import VoiceForm
 
 DESCRIPTION = """Say it or show it, and it finds the product.
 
@@ -39,7 +40,7 @@ _DETAILS: Mapping[int, str] = {
     413: "The body is larger than the server accepts.",
     415: "The body is of another type than this address takes.",
     422: "The request can never work as it is; `detail` says why.",
-    501: "The server has nothing that draws.",
+    501: "The server has nothing that draws, or that listens.",
     429: "The key asks too often; the header `Retry-After` says when to try again.",
     503: "The server is busy; the header `Retry-After` says when to try again.",
     504: "It took longer than the server allows.",
@@ -73,6 +74,17 @@ def image_search_body() -> dict[str, Any]:
     form["examples"] = [{"image": "(the file)", "k": "10", "where": "price < 50"}]
     forms = {"multipart/form-data": {"schema": form}, "application/json": {"schema": _inline(ImageSearch)}}
     return {"requestBody": {"required": True, "content": forms}}
+
+
+def voice_body() -> dict[str, Any]:
+    """Document both forms of a search by voice: a form with the recording, and the recording alone."""
+    form = _inline(VoiceForm)
+    audio = {"type": "string", "format": "binary", "description": "WAV, MP3, M4A, AAC, FLAC, Ogg or WebM."}
+    form["properties"] = {"audio": audio, **form["properties"]}
+    form["required"] = ["audio"]
+    form["examples"] = [{"audio": "(the file)", "k": "10", "language": "en"}]
+    alone = {"schema": {"type": "string", "format": "binary"}, "example": "(the file)"}
+    return {"requestBody": {"required": True, "content": {"multipart/form-data": {"schema": form}, "audio/*": alone}}}
 
 
 def _inline(model: type[BaseModel]) -> dict[str, Any]:

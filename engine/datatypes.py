@@ -230,6 +230,14 @@ class SearchResult:
 
 
 @dataclass(frozen=True, slots=True)
+class Transcript:
+    """What was said, and in which language (a code such as `en`)."""
+
+    text: str
+    language: str
+
+
+@dataclass(frozen=True, slots=True)
 class Matches:
     """What an index answers: struct of arrays, batch first, best first; -1 and -inf where there is nothing."""
 

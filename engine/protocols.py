@@ -7,9 +7,11 @@ protocol in `tests/contracts/` runs over all of them.
 from collections.abc import Mapping, Sequence
 from typing import Protocol, runtime_checkable
 
+import numpy as np
+from jaxtyping import Float32
 from pyroaring import BitMap64
 
-from engine.datatypes import Image, Matches, Vectors
+from engine.datatypes import Image, Matches, Transcript, Vectors
 from engine.drawings import GeneratedImage, GenerationRequest
 
 
@@ -72,3 +74,15 @@ class Generator(Protocol):
 
     def generate(self, request: GenerationRequest) -> list[GeneratedImage]:
         """Draw `request.count` pictures of `request.size`; the same seed gives the same pixels."""
+
+
+@runtime_checkable
+class Transcriber(Protocol):
+    """Writes down what is said. Safe to call from several threads."""
+
+    @property
+    def name(self) -> str:
+        """Which model listens."""
+
+    def transcribe(self, samples: Float32[np.ndarray, " s"], language: str | None = None) -> Transcript:
+        """Write down speech, mono at 16 kHz; `language` (such as `zh`) None finds it out. Raises `InvalidAudio`."""

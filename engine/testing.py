@@ -10,11 +10,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+from jaxtyping import Float32
 from PIL import Image as PillowImage
 from pyroaring import BitMap64
 
-from engine.datatypes import DIMENSIONS, Image, Matches, Vector, Vectors
+from engine.datatypes import DIMENSIONS, Image, Matches, Transcript, Vector, Vectors
 from engine.drawings import GeneratedImage, GenerationRequest
+from engine.errors import InvalidAudio
 from engine.generation.provenance import prompt_digest
 from engine.generation.safety import ConceptList, MeaningCheck
 from engine.generation.studio import Studio
@@ -111,6 +113,19 @@ class FakeGenerator:
         pixels = np.full((request.size, request.size, 3), COLOURS[colour], np.uint8)
         pixels[0, 0] = np.random.default_rng(seed).integers(0, 256, 3)
         return GeneratedImage(pixels, seed, self.name, digest)
+
+
+class FakeTranscriber:
+    """Hears one word per 0.2 s of sound that is louder than a tenth: the colours of `COLOURS`, in order."""
+
+    name = "fake:colours"
+
+    def transcribe(self, samples: Float32[np.ndarray, " s"], language: str | None = None) -> Transcript:
+        """Count the loud stretches."""
+        loud = [float(np.abs(samples[start : start + 3200]).max()) > 0.1 for start in range(0, len(samples), 3200)]
+        if not any(loud):
+            raise InvalidAudio("nobody speaks in the recording: speak closer to the microphone", reason="silence")
+        return Transcript(" ".join(list(COLOURS)[: sum(loud)]), language or "en")
 
 
 def toy_studio() -> Studio:

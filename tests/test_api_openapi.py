@@ -24,6 +24,7 @@ SPECIFIED = {
     ("patch", "/v1/collections/{collection}/documents/{id}"),
     ("delete", "/v1/collections/{collection}/documents/{id}"),
     ("get", "/v1/collections/{collection}/documents/{id}/image"),
+    ("post", "/v1/collections/{collection}/search/voice"),
     ("post", "/v1/generate"),
     ("get", "/v1/drawings/{id}/image"),
     ("post", "/v1/collections/{collection}/imports"),

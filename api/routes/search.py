@@ -1,5 +1,6 @@
 """Searching: by words, by a picture, by weighted terms. A request becomes a `Query` and goes to the batcher."""
 
+from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
@@ -45,7 +46,7 @@ ERRORS = problems(404, 408, 409, 413, 415, 422, 503, 504)
 @router.post("/search/text", summary="Search by words", response_model=SearchResponse, responses=ERRORS)
 async def search_by_text(collection: CollectionName, body: TextSearch, request: Request, services: ServicesDep) -> Response:
     """Find the products that words describe."""
-    return await _answer(request, services, collection, _query(terms_of(body.query), body), body.fallback)
+    return await answer_query(request, services, (collection, query_of(terms_of(body.query), body)), body.fallback)
 
 
 @router.post(
@@ -58,23 +59,26 @@ async def search_by_text(collection: CollectionName, body: TextSearch, request: 
 async def search_by_image(collection: CollectionName, request: Request, services: ServicesDep) -> Response:
     """Find the products that look like a picture: uploaded as the form field `image`, or inside JSON."""
     image, options = await _read_image_search(request, services)
-    return await _answer(request, services, collection, _query((Term(image),), options), options.fallback)
+    return await answer_query(request, services, (collection, query_of((Term(image),), options)), options.fallback)
 
 
 @router.post("/search", summary="Search by weighted terms", response_model=SearchResponse, responses=ERRORS)
 async def search_by_terms(collection: CollectionName, body: TermSearch, request: Request, services: ServicesDep) -> Response:
     """Find products by several weighted terms: words, pictures, products like this one, vectors."""
     terms = tuple([await _term(part, services) for part in body.terms])
-    return await _answer(request, services, collection, _query(terms, body), body.fallback)
+    return await answer_query(request, services, (collection, query_of(terms, body)), body.fallback)
 
 
 @router.post("/search/recommend", summary="Recommend products", response_model=SearchResponse, responses=ERRORS)
 async def recommend(collection: CollectionName, body: Recommendation, request: Request, services: ServicesDep) -> Response:
     """Find the products that are like some of the collection and unlike others."""
-    return await _answer(request, services, collection, _query(recommendation(body.like, body.unlike), body), body.fallback)
+    return await answer_query(
+        request, services, (collection, query_of(recommendation(body.like, body.unlike), body)), body.fallback
+    )
 
 
-def _query(terms: tuple[Term, ...], options: SearchOptions) -> Query:
+def query_of(terms: tuple[Term, ...], options: SearchOptions) -> Query:
+    """Put what is looked for and what else was said together."""
     facets = [facet for facet in options.facets if isinstance(facet, FacetSearch)]  # the schema made objects of the names
     return Query(
         terms,
@@ -91,7 +95,11 @@ def _query(terms: tuple[Term, ...], options: SearchOptions) -> Query:
     )
 
 
-async def _answer(request: Request, services: Services, collection: str, query: Query, fallback: Fallback | None) -> Response:
+async def answer_query(
+    request: Request, services: Services, about: tuple[str, Query], fallback: Fallback | None, more: Mapping[str, Any] | None = None
+) -> Response:
+    """Answer a query `about` a collection, with the addresses of pictures, the drawing begun for it, and `more` fields."""
+    collection, query = about
     result = await while_connected(request, services.batcher.submit(collection, query))
     body = result_as_dict(result) | {"cache": result.cache}
     for hit in body["hits"]:
@@ -100,7 +108,7 @@ async def _answer(request: Request, services: Services, collection: str, query: 
     drawing: DrawingJobs = request.app.state.drawing
     first_page = query.cursor in (None, START)
     body["generation"] = await drawing.fall_back(request, collection, query, result, wanted) if first_page else None
-    return json_answer(body)
+    return json_answer(body | (more or {}))
 
 
 async def _term(part: SearchTerm, services: Services) -> Term:
