@@ -20,7 +20,7 @@ DEV        := $(DEV_VENV)/bin/python
 SEMBLANCE  := $(VENV)/bin/python -m cli
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check bench soak docs clean
+.PHONY: help demo test check bench soak docs screenshots clean
 
 help: ## list the targets
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1@/' | column -t -s@ 2>/dev/null || grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST)
@@ -98,6 +98,9 @@ soak: $(DEV_VENV)/.installed ## the long crash and load suites
 
 docs: $(DEV_VENV)/.installed ## write the reference pages of docs/ from the code
 	@$(DEV) docs/generate.py
+
+screenshots: $(DEV_VENV)/.installed ## take the pictures of the README (needs Chromium)
+	@$(DEV) docs/screenshots.py
 
 clean: ## remove the virtual environments and caches (never the collections)
 	@rm -rf $(VENV) $(DEV_VENV) dist build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

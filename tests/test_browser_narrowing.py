@@ -1,5 +1,6 @@
 """Narrowing, sorting and turning pages in the page."""
 
+import re
 from functools import partial
 
 import pytest

@@ -9,6 +9,8 @@ from typing import Any, Literal, TypeAlias, TypedDict
 Picture: TypeAlias = bytes | Path
 """The bytes of a picture file, or where the file is."""
 
+_CONTENTS = ("text", "image", "image_url", "id", "vector")
+
 
 @dataclass(frozen=True, slots=True)
 class FacetSearch:
@@ -45,18 +47,19 @@ class Options(TypedDict, total=False):
 
 @dataclass(frozen=True, slots=True)
 class Term:
-    """One part of a search: exactly one of `text`, `image`, `id`, `vector`; a negative `weight` pushes away."""
+    """One part of a search: exactly one of `text`, `image`, `image_url`, `id`, `vector`; a negative `weight` pushes away."""
 
     text: str | None = None
     image: Picture | None = None
+    image_url: str | None = None
     id: str | None = None
     vector: Sequence[float] | None = None
     weight: float = 1.0
 
     def __post_init__(self) -> None:
-        given = [name for name in ("text", "image", "id", "vector") if getattr(self, name) is not None]
+        given = [name for name in _CONTENTS if getattr(self, name) is not None]
         if len(given) != 1:
-            raise ValueError(f"a term has exactly one of text, image, id, vector, not {' and '.join(given) or 'none'}")
+            raise ValueError(f"a term has exactly one of {', '.join(_CONTENTS)}, not {' and '.join(given) or 'none'}")
 
     def as_json(self) -> dict[str, Any]:
         """Write it as the server reads it."""
@@ -64,7 +67,8 @@ class Term:
             return {"image": inline(self.image), "weight": self.weight}
         if self.vector is not None:
             return {"vector": [float(number) for number in self.vector], "weight": self.weight}
-        return ({"text": self.text} if self.text is not None else {"id": self.id}) | {"weight": self.weight}
+        name = next(name for name in _CONTENTS if getattr(self, name) is not None)
+        return {name: getattr(self, name), "weight": self.weight}
 
 
 @dataclass(frozen=True, slots=True)
