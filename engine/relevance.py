@@ -13,7 +13,7 @@ from engine.index.snapshot import Snapshot
 from engine.ranking import fuse
 
 DEPTH = 1_000  # so many documents are looked at; a total of so many means "or more"
-NEARNESS = 0.6  # of the way from the collection's mean to the best: measured in docs/decisions/0022
+NEARNESS = 0.7  # of the way from the mean of the collection to the best: measured in docs/decisions/0022
 
 
 def bound(best: float, background: float) -> float:
