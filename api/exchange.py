@@ -12,11 +12,27 @@ from urllib.parse import quote
 import orjson
 from fastapi import Request, Response
 from fastapi.routing import APIRoute
+from starlette.convertors import Convertor, register_url_convertor
 from starlette.exceptions import HTTPException
 
 from api.passes import with_pass
 
 T = TypeVar("T")
+
+
+class _WholeRest(Convertor[str]):
+    """The rest of a path, line breaks too: Starlette's own `path` stops at them."""
+
+    regex = "(?s:.*)"
+
+    def convert(self, value: str) -> str:
+        return value
+
+    def to_string(self, value: str) -> str:
+        return value
+
+
+register_url_convertor("rest", _WholeRest())
 
 
 class StrictRequest(Request):

@@ -29,7 +29,7 @@ curl localhost:8000/v1/collections/shop/search/image -F image=@photo.jpg -F k=5 
   504. A client that hangs up frees its place.
 - **Sizes**: a body may have `SEMBLANCE_MAX_BODY_MB`, a picture `SEMBLANCE_MAX_IMAGE_MB` and `SEMBLANCE_MAX_MEGAPIXELS`. They are
   enforced while reading.
-- **Pictures** inside JSON are base64 or `data:` URIs, or addresses (`image_url`) where `SEMBLANCE_IMAGE_URL_HOSTS` names their hosts.
+- **Pictures** inside JSON are base64 or `data:` URIs, or addresses (`image_url`) of hosts in `SEMBLANCE_IMAGE_URL_HOSTS`.
   Only public addresses are reached, checked after the name was looked up and at each redirect. Paths are refused.
 - **Attributes** set to null are attributes a product does not have, in `POST` and in `PATCH`.
 - **Ids** may contain anything, also slashes: percent-encode them (`encodeURIComponent`, `urllib.parse.quote(id, safe="")`).
@@ -37,7 +37,7 @@ curl localhost:8000/v1/collections/shop/search/image -F image=@photo.jpg -F k=5 
 - **Keys** are asked for as soon as other machines can reach the server: when it binds to another address than loopback, or
   `SEMBLANCE_ALLOWED_HOSTS` names it to the outside (`SEMBLANCE_API_KEYS=on` and `off` decide otherwise). A request sends its key as
   `Authorization: Bearer smb_...` or `X-API-Key`. Without a good key the answer is 401, of the type `key-required` or `key-unknown`;
-  403 `key-not-allowed` when its scope (`read`, `write`, `admin`) or its collections do not reach so far. `semblance keys create NAME`
+  403 `key-not-allowed` when its scope (`read`, `write`, `admin`) or collections do not reach so far. `semblance keys create NAME`
   makes one; the page, `/docs` and the probes are open. Pictures in answers then carry a pass in their address, good for a day or
   two, so that a browser can show them.
 - **Rates**: `SEMBLANCE_RATE_LIMIT` requests a second of one key, then 429 with `Retry-After`; counted in Redis where there is one.

@@ -152,6 +152,11 @@ HARD_IDS = [
     " lead",
     "a;b=c",
     "'\"<>",
+    "a\nb",
+    "a\n",
+    "a\r\nb/image",
+    "a\u2028b",
+    "a/../b",
 ]
 
 

@@ -240,10 +240,11 @@ def test_a_damaged_file_says_so(store: DocumentStore, damage: str):
 
 def test_a_closed_or_removed_store_says_so(store: DocumentStore):
     assert not store.database.gone
-    store.database.path.rename(store.database.path.with_name("elsewhere"))
+    elsewhere = store.database.path.rename(store.database.path.with_name("elsewhere"))
     assert store.database.gone
     with pytest.raises(CollectionNotFound, match="dropped"):
         store.count()
+    elsewhere.rename(store.database.path)
     store.close()
     with pytest.raises(StorageError, match="closed"):
         store.upsert([encoded("a")])

@@ -43,7 +43,7 @@ async def upsert(collection: CollectionName, body: BulkUpsert, services: Service
 
 
 @router.get(
-    "/{id:path}/image",
+    "/{id:rest}/image",
     summary="Show a product's picture",
     response_class=Response,
     responses={
@@ -71,14 +71,14 @@ async def read_image(
     return Response(data, media_type="image/webp", headers=headers)
 
 
-@router.get("/{id:path}", summary="Show a product", response_model=DocumentOut, responses=READ_ERRORS)
+@router.get("/{id:rest}", summary="Show a product", response_model=DocumentOut, responses=READ_ERRORS)
 async def read(collection: CollectionName, id: DocumentId, services: ServicesDep) -> Response:
     """Show a product."""
     document = await services.workers.run(lambda: read_document(services.engine.collection(collection), id))
     return json_answer(_shown(collection, document))
 
 
-@router.patch("/{id:path}", summary="Change a product", response_model=DocumentOut, responses=WRITE_ERRORS)
+@router.patch("/{id:rest}", summary="Change a product", response_model=DocumentOut, responses=WRITE_ERRORS)
 async def patch(collection: CollectionName, id: DocumentId, body: DocumentPatch, services: ServicesDep) -> Response:
     """Change some of a product. Only what changed is embedded again; an attribute set to null is removed."""
     async with services.fetching.fetched(body.images) as fetched, services.writes.turn(collection):
@@ -87,7 +87,7 @@ async def patch(collection: CollectionName, id: DocumentId, body: DocumentPatch,
     return json_answer(_shown(collection, document))
 
 
-@router.delete("/{id:path}", summary="Remove a product", status_code=204, response_class=Response, responses=READ_ERRORS)
+@router.delete("/{id:rest}", summary="Remove a product", status_code=204, response_class=Response, responses=READ_ERRORS)
 async def delete(collection: CollectionName, id: DocumentId, services: ServicesDep) -> Response:
     """Remove a product."""
     async with services.writes.turn(collection):
