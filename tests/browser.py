@@ -12,6 +12,7 @@ from tests.conftest import one_colour
 
 PHONE = {"viewport": {"width": 360, "height": 740}, "has_touch": True, "is_mobile": True}
 QUIET = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update", "--no-first-run"]
+QUIET += ["--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"]  # a microphone that beeps
 HOSTILE = "<img src=x onerror=window.pwned=1><script>window.pwned=1</script>${window.pwned=1}"
 CARDS = "a.card"
 

@@ -42,7 +42,7 @@ def page(visit):
 
     page.route("**/search/text", find_nothing)
     page.goto(visitor.address + "/?c=shop&q=purple+glass+piano")
-    expect(page.get_by_role("heading", name="Nothing here fits, but it can be drawn")).to_be_visible()
+    expect(page.get_by_role("heading", name="Have it drawn instead")).to_be_visible()
     return page
 
 

@@ -1,6 +1,6 @@
 """The search page, the API reference, and the files they need: all from this server, nothing from elsewhere."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from fastapi import APIRouter
@@ -32,7 +32,7 @@ def page_router(picture_hosts: Sequence[str]) -> APIRouter:
 
     @router.get("/")
     async def search_page() -> Response:
-        return _page("index.html", policy)
+        return _page("index.html", policy, {"Permissions-Policy": "camera=(), microphone=(self), geolocation=()"})
 
     @router.get("/admin")
     async def admin_page() -> Response:
@@ -65,6 +65,6 @@ class Assets(StaticFiles):
         return response
 
 
-def _page(name: str, policy: str) -> Response:
-    headers = {"Content-Security-Policy": policy, "Cache-Control": "no-cache"}
+def _page(name: str, policy: str, more: Mapping[str, str] | None = None) -> Response:
+    headers = {"Content-Security-Policy": policy, "Cache-Control": "no-cache", **(more or {})}
     return FileResponse(STATIC / name, media_type="text/html; charset=utf-8", headers=headers)

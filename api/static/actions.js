@@ -7,6 +7,7 @@ import { prepare } from "./pictures.js";
 import { forgetWhatWasLearnt, remember, run, searchFor, searchSoon, shared, turn } from "./searching.js";
 import { useKey } from "./server.js";
 import { element, show, state } from "./state.js";
+import { listen } from "./voice.js";
 
 const ADDRESS = /^https?:\/\/\S+$/i;
 const EVEN = { shown: 1, words: 1 };
@@ -98,6 +99,7 @@ export function actionsOf(start) {
       searchFor({ like: { id: hit.id, title: hit.title, image: hit.image }, query: "", picture: null, weights: EVEN }, { focus: true });
     },
     draw,
+    listen,
     async more() {
       const known = state.result.hits.length;
       if (await turn()) document.querySelectorAll(".card")[known]?.focus();

@@ -5,8 +5,9 @@ import { live } from "./vendor/lit-html/directives/live.js";
 import { link } from "./address.js";
 import { language, languages, messages } from "./messages.js";
 import { narrowing } from "./view-narrow.js";
-import { camera, cross, frame, icon, magnifier, sized } from "./view-parts.js";
+import { camera, cross, frame, icon, magnifier, microphone, sized } from "./view-parts.js";
 import { results } from "./view-results.js";
+import { canRecord } from "./voice.js";
 
 export function page(state, actions) {
   const narrow = !state.landing && !state.problem && !state.locked;
@@ -56,16 +57,32 @@ function box(state, actions) {
       <input
         id="query" class="query" type="search" name="q" autocomplete="off" autocapitalize="off" spellcheck="false" enterkeyhint="search"
         maxlength="2000" aria-label=${messages.search}
-        placeholder=${state.picture || state.like ? messages.addWords : messages.placeholder}
+        placeholder=${hint(state)}
         .value=${live(state.query)} @input=${actions.type} @compositionend=${actions.type}
       >
       <button class="round" type="button" ?hidden=${!state.query} aria-label=${messages.clear} title=${messages.clear} @click=${actions.clear}>
         ${icon(cross)}
       </button>
+      ${canRecord() && !state.deaf && !state.query ? microphoneButton(state, actions) : nothing}
       <button class="round picture-button" type="button" aria-label=${messages.searchByPicture} title=${messages.searchByPicture} @click=${actions.choose}>
         ${icon(camera)}
       </button>
     </form>
+  `;
+}
+
+function hint({ listening, picture, like }) {
+  if (listening) return listening === "now" ? messages.listening : messages.understanding;
+  return picture || like ? messages.addWords : messages.placeholder;
+}
+
+function microphoneButton({ listening }, actions) {
+  const label = listening === "now" ? messages.stopListening : messages.speak;
+  return html`
+    <button class="round microphone ${listening}" type="button" aria-label=${label} title=${label} aria-pressed=${listening === "now" ? "true" : "false"}
+      ?disabled=${listening === "after"} @click=${actions.listen}>
+      ${icon(microphone)}
+    </button>
   `;
 }
 

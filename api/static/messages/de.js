@@ -119,7 +119,7 @@ export default {
   code: "Code",
 
   // Zeichnungen
-  drawOffer: "Hier passt nichts, aber es lässt sich zeichnen",
+  drawOffer: "Stattdessen zeichnen lassen",
   drawHint: "Ein Modell zeichnet, was Sie beschreiben; dann werden die echten Produkte gesucht, die der Zeichnung am nächsten sind.",
   drawNow: "Zeichnen",
   drawingNow: "Wird gezeichnet…",
@@ -130,6 +130,14 @@ export default {
   drawnClosest: "Echte Produkte, die der Zeichnung am nächsten sind",
   drawnPicture: "Künstliches Bild, von einem Modell gezeichnet",
   synthetic: "Künstlich: von einem Modell gezeichnet",
+
+  // Stimme
+  speak: "Mit der Stimme suchen",
+  stopListening: "Nicht mehr zuhören",
+  listening: "Ich höre zu…",
+  understanding: "Wird verstanden…",
+  noMicrophone: "Es gibt kein Mikrofon, oder diese Seite darf es nicht benutzen.",
+  deaf: "Dieser Server versteht keine Sprache.",
 
   // Names of attributes that feeds use often; others are shown as they are
   attributes: {

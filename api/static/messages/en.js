@@ -119,7 +119,7 @@ export default {
   code: "Code",
 
   // Drawings
-  drawOffer: "Nothing here fits, but it can be drawn",
+  drawOffer: "Have it drawn instead",
   drawHint: "A model draws what you describe, and the real products nearest to the drawing are found.",
   drawNow: "Draw it",
   drawingNow: "Drawing…",
@@ -130,6 +130,14 @@ export default {
   drawnClosest: "Real products nearest to the drawing",
   drawnPicture: "Synthetic picture, drawn by a model",
   synthetic: "Synthetic: drawn by a model",
+
+  // Voice
+  speak: "Search by voice",
+  stopListening: "Stop listening",
+  listening: "Listening…",
+  understanding: "Understanding…",
+  noMicrophone: "There is no microphone, or this page may not use it.",
+  deaf: "This server does not understand speech.",
 
   // Names of attributes that feeds use often; others are shown as they are
   attributes: {

@@ -117,7 +117,7 @@ export default {
   code: "代码",
 
   // 绘图
-  drawOffer: "没有合适的商品，但可以画出来",
+  drawOffer: "不妨画出来",
   drawHint: "模型会按您的描述作画，并找出与画作最接近的真实商品。",
   drawNow: "画出来",
   drawingNow: "正在绘制…",
@@ -128,6 +128,14 @@ export default {
   drawnClosest: "与画作最接近的真实商品",
   drawnPicture: "由模型绘制的合成图片",
   synthetic: "合成图片：由模型绘制",
+
+  // 语音
+  speak: "语音搜索",
+  stopListening: "停止聆听",
+  listening: "正在聆听…",
+  understanding: "正在识别…",
+  noMicrophone: "没有麦克风，或此页面无权使用。",
+  deaf: "此服务器不支持语音识别。",
 
   // Names of attributes that feeds use often; others are shown as they are
   attributes: {
