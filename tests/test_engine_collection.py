@@ -10,7 +10,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -24,7 +24,8 @@ from engine.collection import Collection
 from engine.config import Settings
 from engine.datatypes import Document, Embedding, EncodedDocument
 from engine.errors import CollectionCorrupt, CollectionExists, CollectionNotFound, InvalidInput, MissingExtra, StorageError
-from engine.index import ann, planner, rows
+from engine.index import ann, columns, merging, planner, rows, writing
+from engine.index.merging import Extent
 from tests.storage import BOTH, IMAGE, Twin, assert_same, axis, content, encoded, ids_of, unit
 
 SETTINGS = Settings(threads=1, busy_timeout_ms=5000)
@@ -281,9 +282,24 @@ class Machine(RuleBasedStateMachine):
     def delete(self, ids: list[str]) -> None:
         assert self.collection.delete(ids) == self.twin.delete(ids)
 
-    @rule()
-    def compact(self) -> None:
-        self.collection.compact()
+    @rule(extent=st.sampled_from(["due", "mergeable", "everything"]))
+    def compact(self, extent: Extent) -> None:
+        self.collection._index.compact(extent=extent)
+
+    @rule(number=st.integers(0, 9))
+    def damage(self, number: int) -> None:
+        """Half a file of one of the segments in force is lost."""
+        files = sorted(path for path in self.collection.path.glob("segments/*/*") if path.is_file())
+        self.collection.close()
+        if files:
+            harmed = files[number * len(files) // 10]
+            harmed.write_bytes(harmed.read_bytes()[: harmed.stat().st_size // 2])
+        self.collection = Collection.open(self.collection.path, settings=SETTINGS)
+
+    @rule(where=st.sampled_from(FILTERS[1:]))
+    def delete_where(self, where: tuple[str, Callable[[Document], bool]]) -> None:
+        gone = [d.document.id for d in self.twin.admitted(where[1])]
+        assert self.collection.delete_where(where[0]) == self.twin.delete(gone)
 
     @rule()
     def reopen(self) -> None:
@@ -328,6 +344,14 @@ def test_any_history_answers_as_brute_force_does():
 def test_any_history_answers_as_brute_force_does_through_the_index(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(planner, "EXACT_DOCUMENTS", 2)
     monkeypatch.setattr(rows, "RESIDENT_ROWS", 0)
+    run_state_machine_as_test(Machine, settings=MACHINE)
+
+
+def test_any_history_answers_as_brute_force_does_from_many_segments(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(merging, "SEGMENT_ROWS", 4)
+    monkeypatch.setattr(writing, "SEGMENT_ROWS", 4)
+    monkeypatch.setattr(merging, "MERGE_RATIO", 1)
+    monkeypatch.setattr(columns, "BLOCK_VALUES", 3)
     run_state_machine_as_test(Machine, settings=MACHINE)
 
 
@@ -400,7 +424,8 @@ def kill_and_check(path: Path, seed: int) -> None:
             break
     time.sleep(float(np.random.default_rng(seed).random()) * 0.02)
     process.send_signal(signal.SIGKILL)
-    rest, _ = process.communicate(timeout=60)
+    rest = process.stdout.read()  # `communicate` would lose what the file object has read ahead
+    process.communicate(timeout=60)
     acknowledged = max([acknowledged, *(int(line) for line in rest.split())])
     opened = Collection.open(path, settings=SETTINGS)
     ids = set(opened.ids())

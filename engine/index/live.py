@@ -54,7 +54,7 @@ class LiveIndex:
         """Give the newest state, commits of other processes included."""
         self._asked = True
         snapshot = self._snapshot
-        if snapshot.version == self._store.version():
+        if snapshot.version == self._store.version() and self._segments.stamp() == self._stamp:
             return snapshot
         with self._refresh_lock:
             self._adopt_published()

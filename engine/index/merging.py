@@ -71,7 +71,7 @@ def choose_merged(rows: Sequence[int], dead: Sequence[float], fresh: int, *, eve
     """Choose which segments, given by their living rows and the share of dead documents, oldest first, are merged."""
     size, merged = fresh, set()
     for number in reversed(range(len(rows))):
-        due = every or dead[number] > DEAD_SHARE or rows[number] < MERGE_RATIO * size
+        due = every or dead[number] > DEAD_SHARE or rows[number] <= MERGE_RATIO * size
         if due and size + rows[number] <= SEGMENT_ROWS:
             merged.add(number)
             size += rows[number]

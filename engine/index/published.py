@@ -12,7 +12,7 @@ import numpy as np
 from pyroaring import BitMap
 
 from engine.index.attributes import bitmap_of
-from engine.index.segment import Older, Segment, SegmentDamaged
+from engine.index.segment import Older, Segment, SegmentDamaged, read_links
 from engine.index.tuning import Tuning, read_tuning
 
 
@@ -24,9 +24,6 @@ class Published:
     segments: tuple[Segment, ...]
     dead: tuple[BitMap, ...]
     tuning: Tuning = field(default_factory=Tuning)
-
-    def __len__(self) -> int:
-        return sum(map(len, self.segments)) - sum(map(len, self.dead))
 
     @property
     def numbers(self) -> set[int]:
@@ -59,10 +56,10 @@ def open_published(folder: Path, name: tuple[int, str], *, threads: int, held: P
 def open_surviving(folder: Path, name: tuple[int, str], *, threads: int) -> tuple[Published, bool]:
     """Open what is whole, each file read and digested, and tell whether that is everything; raises `SegmentDamaged`.
 
-    The newest segment must open: without it nobody knows what has died in the others.
+    The manifest of the newest must be whole: without it nobody knows what has died in the others.
     """
-    newest = _opened(folder, name, {}, threads)
-    links = (*newest.older, Older(name[0], name[1], BitMap()))
+    version, older = read_links(folder / str(name[0]), name[1])
+    links = (*older, Older(name[0], name[1], BitMap()))
     whole: list[tuple[Segment, BitMap]] = []
     for link in links:
         try:
@@ -72,7 +69,7 @@ def open_surviving(folder: Path, name: tuple[int, str], *, threads: int) -> tupl
         except (SegmentDamaged, FileNotFoundError):
             continue
     segments, dead = tuple(segment for segment, _ in whole), tuple(dead for _, dead in whole)
-    return Published(newest.version, segments, dead), len(whole) == len(links)
+    return Published(version, segments, dead), len(whole) == len(links)
 
 
 def _opened(folder: Path, name: tuple[int, str], known: Mapping[tuple[int, str], Segment], threads: int) -> Segment:

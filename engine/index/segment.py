@@ -181,6 +181,14 @@ def write_manifest(folder: Path, version: int, older: Sequence[Older] = ()) -> s
     return hashlib.sha256(manifest).hexdigest()
 
 
+def read_links(folder: Path, digest: str) -> tuple[int, tuple[Older, ...]]:
+    """Read version and older segments of one whose other files may be lost; raises `SegmentDamaged`."""
+    manifest = _read_manifest(folder, digest)
+    if manifest["older"]:
+        _check_digest(folder / "dead.bin", manifest["files"]["dead.bin"][1])
+    return int(manifest["version"]), _older(folder, manifest["older"])
+
+
 def digest_of_file(path: Path) -> str:
     """Compute the SHA-256 of a file."""
     with path.open("rb") as file:
