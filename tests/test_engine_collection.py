@@ -24,7 +24,7 @@ from engine.collection import Collection
 from engine.config import Settings
 from engine.datatypes import Document, Embedding, EncodedDocument
 from engine.errors import CollectionCorrupt, CollectionExists, CollectionNotFound, InvalidInput, MissingExtra, StorageError
-from engine.index import ann, columns, merging, planner, rows, writing
+from engine.index import ann, columns, merging, planner, rows
 from engine.index.merging import Extent
 from tests.storage import BOTH, IMAGE, Twin, assert_same, axis, content, encoded, ids_of, unit
 
@@ -348,8 +348,7 @@ def test_any_history_answers_as_brute_force_does_through_the_index(monkeypatch: 
 
 
 def test_any_history_answers_as_brute_force_does_from_many_segments(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(merging, "SEGMENT_ROWS", 4)
-    monkeypatch.setattr(writing, "SEGMENT_ROWS", 4)
+    monkeypatch.setattr(merging, "ROWS", {"due": 4, "mergeable": 5, "everything": 3})
     monkeypatch.setattr(merging, "MERGE_RATIO", 1)
     monkeypatch.setattr(columns, "BLOCK_VALUES", 3)
     run_state_machine_as_test(Machine, settings=MACHINE)

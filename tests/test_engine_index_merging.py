@@ -7,7 +7,7 @@ import pytest
 
 from engine.collection import Collection
 from engine.config import Settings
-from engine.index import merging, writing
+from engine.index import merging
 from engine.index.merging import choose_merged
 from tests.storage import IMAGE, axis, encoded, ids_of
 
@@ -33,23 +33,24 @@ def add(collection: Collection, first: int, count: int) -> None:
 
 
 def test_small_ones_are_merged_and_large_ones_left():
-    assert choose_merged([1_000_000, 50_000, 1_000], [0, 0, 0], 1_000, every=False) == {2}
-    assert choose_merged([1_000_000, 5_000, 1_000], [0, 0, 0], 1_000, every=False) == {1, 2}
-    assert choose_merged([1_000_000, 5_000, 1_000], [0, 0, 0], 1_000, every=True) == {0, 1, 2}
-    assert choose_merged([1_048_000, 5_000], [0, 0], 1_000, every=True) == {1}
+    assert choose_merged([1_000_000, 50_000, 1_000], [0, 0, 0], 1_000, "due") == {2}
+    assert choose_merged([1_000_000, 5_000, 1_000], [0, 0, 0], 1_000, "due") == {1, 2}
+    assert choose_merged([1_000_000, 5_000, 1_000], [0, 0, 0], 1_000, "mergeable") == {0, 1, 2}
+    assert choose_merged([1_048_000, 5_000], [0, 0], 1_000, "mergeable") == {1}
 
 
 def test_a_segment_that_crumbles_is_made_anew():
-    assert choose_merged([600_000, 500], [0.4, 0.0], 100, every=False) == {0}
-    assert choose_merged([600_000], [0.3], 100, every=False) == set()
+    assert choose_merged([300_000, 500], [0.4, 0.0], 100, "due") == {0}
+    assert choose_merged([300_000], [0.3], 100, "due") == set()
 
 
 def test_their_number_grows_with_the_logarithm():
     segments: list[int] = []
     for _ in range(2_000):
-        merged = choose_merged(segments, [0.0] * len(segments), 1_000, every=False)
+        merged = choose_merged(segments, [0.0] * len(segments), 1_000, "due")
         segments = [s for i, s in enumerate(segments) if i not in merged] + [1_000 + sum(segments[i] for i in merged)]
         assert len(segments) <= 8
+        assert max(segments) <= 2**19
     assert sum(segments) == 2_000_000
 
 
@@ -72,8 +73,7 @@ def test_a_compaction_costs_what_has_changed(collection: Collection, tmp_path: P
 
 
 def test_no_segment_outgrows_the_bound_however_many_pictures_there_are(collection: Collection, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(writing, "SEGMENT_ROWS", 10)
-    monkeypatch.setattr(merging, "SEGMENT_ROWS", 10)
+    monkeypatch.setattr(merging, "ROWS", {"mergeable": 10})
     collection.upsert([encoded(f"p{n}", [axis(3 * n), axis(3 * n + 1), axis(3 * n + 2)]) for n in range(11)])
     collection.compact()
     assert sizes(collection) == [4, 4, 3]

@@ -109,7 +109,8 @@ class Segments:
             building = folder / f"{number}.building"
             building.mkdir(parents=True)
             try:
-                place += write_segment(building, connection, plan.keys[place:], kind=kind, threads=self._build_threads)
+                rest, threads = plan.keys[place:], self._build_threads
+                place += write_segment(building, connection, rest, limit=plan.limit, kind=kind, threads=threads)
                 digest = write_manifest(building, plan.version, older)
             except BaseException:
                 shutil.rmtree(building, ignore_errors=True)

@@ -1,13 +1,13 @@
 """Which documents a new segment takes: the changed ones, and those of older segments that are merged into it.
 
 Small segments are merged into newer ones as they gather, so that their number grows with the logarithm of the collection and a
-compaction costs what has changed. None is merged beyond `SEGMENT_ROWS`, so the memory of making one is bounded, whatever the size
+compaction costs what has changed. None grows beyond a number of rows, so the memory of making one is bounded, whatever the size
 of the collection. Files are not the business of this module.
 """
 
 import math
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
@@ -19,19 +19,24 @@ from engine.index.attributes import numbers_of
 from engine.index.changes import all_keys, keys_since
 from engine.index.published import Published, places_of
 from engine.index.segment import Segment
-from engine.index.writing import SEGMENT_ROWS
 
 Extent: TypeAlias = Literal["due", "mergeable", "everything"]
+ROWS: Mapping[Extent, int] = {
+    "due": 2**19,  # in the background, beside an encoder: the codes of so many take 134 MB while they are indexed
+    "mergeable": 2**20,  # asked for: searches of one large segment cost less than those of two
+    "everything": 2**20,
+}
 MERGE_RATIO = 4  # an older segment is merged unless it is so many times larger than what would be merged into it
 DEAD_SHARE = 1 / 3  # a segment of which more is dead than this is made anew: disk use stays bounded
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What to write: the documents with `keys`, ascending; `kept` segments stay in force with `dead` masked."""
+    """What to write: the documents with `keys`, ascending, in segments of at most `limit` rows a view; `kept` segments stay in force with `dead` masked."""
 
     version: int
     keys: np.ndarray
+    limit: int
     kept: tuple[Segment, ...]
     dead: tuple[BitMap, ...]
 
@@ -51,28 +56,28 @@ def make_plan(connection: sqlite3.Connection, current: Published | None, extent:
     version = version_of(connection)
     changed = None if current is None else keys_since(connection, current.version)
     if current is None or changed is None or extent == "everything":
-        return Plan(version, all_keys(connection), (), ())
+        return Plan(version, all_keys(connection), ROWS[extent], (), ())
     dead = [gone | places_of(segment.keys, changed) for segment, gone in zip(current.segments, current.dead, strict=True)]
     living = [len(segment) - len(gone) for segment, gone in zip(current.segments, dead, strict=True)]
     pictures = [segment.most_rows / max(len(segment), 1) for segment in current.segments]
     rows = [math.ceil(many * count) for many, count in zip(pictures, living, strict=True)]
     shares = [len(gone) / max(len(segment), 1) for segment, gone in zip(current.segments, dead, strict=True)]
-    merged = choose_merged(rows, shares, len(changed), every=extent == "mergeable")
+    merged = choose_merged(rows, shares, len(changed), extent)
     kept = [i for i in range(len(rows)) if i not in merged]
     held = [_alive(segment, gone) for segment, gone in zip(current.segments, dead, strict=True)]
     if complete:
         wanted = np.unique(np.concatenate([changed, *(held[i] for i in merged)]))
     else:
         wanted = np.setdiff1d(all_keys(connection), np.concatenate([changed[:0], *(held[i] for i in kept)]))
-    return Plan(version, wanted, tuple(current.segments[i] for i in kept), tuple(dead[i] for i in kept))
+    return Plan(version, wanted, ROWS[extent], tuple(current.segments[i] for i in kept), tuple(dead[i] for i in kept))
 
 
-def choose_merged(rows: Sequence[int], dead: Sequence[float], fresh: int, *, every: bool) -> set[int]:
+def choose_merged(rows: Sequence[int], dead: Sequence[float], fresh: int, extent: Extent) -> set[int]:
     """Choose which segments, given by their living rows and the share of dead documents, oldest first, are merged."""
     size, merged = fresh, set()
     for number in reversed(range(len(rows))):
-        due = every or dead[number] > DEAD_SHARE or rows[number] <= MERGE_RATIO * size
-        if due and size + rows[number] <= SEGMENT_ROWS:
+        due = extent == "mergeable" or dead[number] > DEAD_SHARE or rows[number] <= MERGE_RATIO * size
+        if due and size + rows[number] <= ROWS[extent]:
             merged.add(number)
             size += rows[number]
     return merged

@@ -18,15 +18,14 @@ from engine.index.lexical import LexicalWriter
 from engine.index.words import counted
 
 HEADER_BYTES = 128
-SEGMENT_ROWS = 2**20  # of a view; the codes of so many take 268 MB while they are indexed
 
 
-def write_segment(folder: Path, connection: sqlite3.Connection, keys: np.ndarray, *, kind: Kind, threads: int) -> int:
-    """Write every file of a segment but the manifest: documents with `keys`, in order, until one view has `SEGMENT_ROWS`.
+def write_segment(folder: Path, connection: sqlite3.Connection, keys: np.ndarray, *, limit: int, kind: Kind, threads: int) -> int:
+    """Write every file of a segment but the manifest: documents with `keys`, in order, until one view has `limit` rows.
 
     Returns how many of the keys were taken.
     """
-    taken = _write_documents(folder, connection, keys)
+    taken = _write_documents(folder, connection, keys, limit)
     for view in VIEWS:
         vectors = np.load(folder / f"{view}.vectors.npy", mmap_mode="r")
         if len(vectors):
@@ -34,16 +33,16 @@ def write_segment(folder: Path, connection: sqlite3.Connection, keys: np.ndarray
     return taken
 
 
-def _write_documents(folder: Path, connection: sqlite3.Connection, keys: np.ndarray) -> int:
+def _write_documents(folder: Path, connection: sqlite3.Connection, keys: np.ndarray, limit: int) -> int:
     written, columns = array("q"), ColumnsWriter(folder)
     writers, lexical = {view: _ViewWriter(folder, view) for view in VIEWS}, LexicalWriter(folder)
     try:
-        for record in records_of(connection, keys[:SEGMENT_ROWS].tolist()):
+        for record in records_of(connection, keys[:limit].tolist()):
             _write_vectors(writers, record, len(written))
             columns.add(record.id, record.title, record.attributes)
             lexical.add(counted(record.id, record.title, record.description, record.attributes))
             written.append(record.key)
-            if max(map(len, writers.values())) >= SEGMENT_ROWS:
+            if max(map(len, writers.values())) >= limit:
                 break
         lexical.finish()
     finally:
@@ -51,9 +50,9 @@ def _write_documents(folder: Path, connection: sqlite3.Connection, keys: np.ndar
             writer.close()
     columns.finish()
     np.save(folder / "keys.npy", np.frombuffer(written, np.int64) if written else np.zeros(0, np.int64))
-    if max(map(len, writers.values())) >= SEGMENT_ROWS:
+    if max(map(len, writers.values())) >= limit:
         return int(np.searchsorted(keys, written[-1])) + 1
-    return min(len(keys), SEGMENT_ROWS)
+    return min(len(keys), limit)
 
 
 def _write_vectors(writers: "dict[View, _ViewWriter]", record: Record, number: int) -> None:
