@@ -17,6 +17,7 @@ TOP = 10
 SHARPNESS = 30.0  # of the softmax: a cosine 0.1 higher is 20 times likelier
 FAMILIAR = 8
 REFERENCES = 3
+RIVALLED = 4  # so many of the best documents are held against all background queries
 SAME = 0.9  # a background query so near to this one asks for the same thing and is no rival
 FEATURES = (
     "best",
@@ -134,9 +135,15 @@ def _consistency(top: Float32[np.ndarray, "m 256"]) -> float:
     return float((np.square(unit.sum(0)).sum() - len(unit)) / (len(unit) * (len(unit) - 1)))
 
 
+def _products(rows: Float32[np.ndarray, "n 256"], vector: Vector) -> Float32[np.ndarray, " n"]:
+    """Multiply rows by one vector; BLAS would gain nothing here and its threads wait on one another on a busy processor."""
+    products: Float32[np.ndarray, " n"] = np.einsum("nd,d->n", rows, vector)
+    return products
+
+
 def _reference(query: Vector, elsewhere: Vectors) -> float:
     """Say how well the query could be answered: by the best of the pictures elsewhere. A shop without such products falls short."""
-    cosines = np.sort(elsewhere @ query)[::-1]
+    cosines = np.sort(_products(elsewhere, query))[::-1]
     cosines = cosines[cosines < SAME]
     return float(cosines[:REFERENCES].mean()) if len(cosines) else 0.0
 
@@ -146,13 +153,14 @@ def _against(outcome: Outcome, bank: Vectors) -> tuple[float, float, float, floa
 
     A query that a document answers is, among all queries, a good description of it (compare QB-Norm, CVPR 2022).
     """
-    alike = bank @ outcome.query
+    alike = _products(bank, outcome.query)
     familiarity = float(np.sort(alike)[-FAMILIAR:].mean())
     same = alike >= SAME
     if same.all():
         return familiarity, 0.0, 0.0, 0.0
-    own = outcome.top @ outcome.query
-    theirs = outcome.top @ bank.T
+    first = outcome.top[:RIVALLED]
+    own = _products(first, outcome.query)
+    theirs = np.stack([_products(bank, document) for document in first])
     theirs[:, same] = -1.0
     leads = own - theirs.max(1)
     odds = SHARPNESS * own - np.log(np.exp(SHARPNESS * theirs).sum(1))

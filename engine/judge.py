@@ -62,12 +62,7 @@ class Judge:
 
     def calibration_of(self, collection: Collection) -> Calibration | None:
         """Give the collection's own calibration, or else the encoder's; None when there is neither for these vectors."""
-        path = collection.path / FILE
-        try:
-            stat = path.stat()
-            stamp: _Stamp | None = (stat.st_mtime_ns, stat.st_size)
-        except OSError:
-            stamp = None
+        stamp = stamp_of(collection)
         held = self._calibrations.get(collection.identity)
         if held is None or held[0] != stamp:
             held = (stamp, self._read(collection, given=stamp is not None))
@@ -115,6 +110,15 @@ class Judge:
         with self._lock:
             self._nulls[key] = (size, null)
         return null
+
+
+def stamp_of(collection: Collection) -> _Stamp | None:
+    """Tell one calibration of a collection from the next; None while it has none of its own."""
+    try:
+        stat = (collection.path / FILE).stat()
+    except OSError:
+        return None
+    return stat.st_mtime_ns, stat.st_size
 
 
 def _look(collection: Collection, asked: Sequence[Asked], where: str | None) -> list[list[Candidate]]:

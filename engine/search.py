@@ -24,7 +24,7 @@ from engine.encoders.images import decode, read_bytes
 from engine.errors import InvalidImage, InvalidQuery, SemblanceError
 from engine.generation.prompts import terms_of
 from engine.ingest import DocumentStatus, Writer
-from engine.judge import Judge
+from engine.judge import Judge, stamp_of
 from engine.library import Library
 from engine.listing import ListOptions, parsed
 from engine.metrics import StageTimer
@@ -218,7 +218,7 @@ class SearchEngine:
         return [_timed(answers[number], timer) for number in range(len(queries))]
 
     def _result_key(self, collection: Collection, version: int, query: Query) -> bytes:
-        shown = orjson.dumps((query.k, query.facets, query.explain, query.cursor))
+        shown = orjson.dumps((query.k, query.facets, query.explain, query.cursor, stamp_of(collection)))
         return cache_key("result", version, shown, self._list_key(collection, query))
 
     def _list_key(self, collection: Collection, query: Query) -> bytes:

@@ -45,6 +45,17 @@ def test_few_points_are_laid_out_by_their_main_components() -> None:
 
 def test_without_pacmap_the_map_still_comes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pacmap", None)
-    points, method = flatten(cloud(60, 4))
+    points, method = flatten(cloud(300, 4))
     assert np.isfinite(points).all()
     assert method == "principal components"
+
+
+@pytest.mark.slow
+def test_two_clouds_stay_apart_on_the_map() -> None:
+    pytest.importorskip("pacmap")
+    first, second = (unit(cloud(160, seed) + 0.5 * np.eye(256, dtype=np.float32)[seed]) for seed in (5, 6))
+    points, method = flatten(np.concatenate([first, second]))
+    assert method == "PaCMAP"
+    middles = points[:160].mean(0), points[160:].mean(0)
+    inner = np.linalg.norm(points[:160] - middles[0], axis=1).mean()
+    assert np.linalg.norm(middles[0] - middles[1]) > inner

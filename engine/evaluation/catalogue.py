@@ -96,13 +96,18 @@ def _attribute_to_image(products: Sequence[Product]) -> Iterator[Question]:
             for text in value if isinstance(value, tuple) else (value,):
                 if isinstance(text, str) and any(letter.isalpha() for letter in text):
                     holders[name][text][product.document.id] = 1
-    told = {name: values for name, values in holders.items() if 2 <= len(values) <= MOST_VALUES}
+    told = {name: values for name, values in holders.items() if 2 <= len(values) <= MOST_VALUES and _sorts(values)}
     for name in sorted(told, key=lambda name: len(told[name]))[:MOST_ATTRIBUTES]:
         for value, ids in told[name].items():
             if len(ids) <= MOST_SHARE * len(products):
                 yield Question(
                     f"{name}:{value}", "attribute->image", value, ids, group=name, target="image", label=f"{name}: {value}"
                 )
+
+
+def _sorts(values: dict[str, dict[str, int]]) -> bool:
+    """Say whether an attribute sorts products into kinds: its values are shared by two products or more, on average."""
+    return sum(len(ids) for ids in values.values()) >= 2 * len(values)
 
 
 def _drawn(items: list, most: int, random: np.random.Generator) -> list:  # type: ignore[type-arg]

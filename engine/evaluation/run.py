@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 from engine.datatypes import Vectors
 from engine.errors import InvalidInput
@@ -131,9 +132,10 @@ def _baselines(
     chosen = [questions[number] for number in usable]
     groups = np.unique([min(question.relevant) for question in chosen], return_inverse=True)[1].astype(np.int64)
     found = {}
-    for label, fit in BASELINES.items():
-        answers = _crossed_answers(chosen, vectors[usable], (documents, own, ids), (groups, fit, seed))
-        found[label] = summarise(values_of(answers), seed=seed)
+    with threadpool_limits(1):  # matrices so small keep the threads of BLAS waiting for one another
+        for label, fit in BASELINES.items():
+            answers = _crossed_answers(chosen, vectors[usable], (documents, own, ids), (groups, fit, seed))
+            found[label] = summarise(values_of(answers), seed=seed)
     return found
 
 
@@ -174,5 +176,5 @@ def _question_as_dict(answer: Answered, values: Any) -> dict[str, Any]:  # noqa:
         "label": question.label,
         "relevant": list(question.relevant),
         "found": list(answer.ids[:TOP_KEPT]),
-        "values": [round(float(value), 6) for value in values],
+        "values": [float(value) for value in values],
     }

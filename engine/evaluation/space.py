@@ -15,7 +15,7 @@ from engine.datatypes import Vectors
 logger = logging.getLogger(__name__)
 
 NEIGHBOURS = 10
-LEAST_FOR_MAP = 40  # fewer points have no neighbourhoods to keep
+LEAST_FOR_MAP = 300  # fewer are read as well by their main components, and PaCMAP compiles itself for half a minute
 MAP_POINTS = 2_000
 
 

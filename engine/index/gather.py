@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 
 import numpy as np
-from jaxtyping import Float32
+from jaxtyping import Bool, Float32, Int64
 
-from engine.datatypes import DIMENSIONS, VIEWS, Vector
+from engine.datatypes import DIMENSIONS, VIEWS, Vector, View
 from engine.index.ann import to_float32
 from engine.index.snapshot import Snapshot
 
@@ -20,19 +20,32 @@ def gather(
     found = np.zeros((len(keys), DIMENSIONS), np.float32)
     shares = np.zeros(len(keys), np.float32)
     for share, view in zip(weights, VIEWS, strict=True):
-        for row, key in enumerate(keys):
-            vector = _vector(snapshot, key, query, view) if share > 0 else None
-            if vector is not None:
-                found[row] += share * vector
-                shares[row] += share
+        if share > 0:
+            vectors, present = _vectors(snapshot, np.array(keys, np.int64), query, view)
+            found += share * vectors
+            shares += share * present
     return found / np.where(shares > 0, shares, 1.0)[:, None]
 
 
-def _vector(snapshot: Snapshot, key: int, query: Vector, view: str) -> Vector | None:
-    for part, dead in zip(reversed(snapshot.parts), reversed(snapshot.dead), strict=True):
-        place = int(np.searchsorted(part.keys, key))
-        if place < len(part) and part.keys[place] == key and place not in dead:
-            rows = part.rows(view)  # type: ignore[arg-type]
-            vectors = to_float32(rows.vectors[rows.of(np.array([place]))[0]])
-            return vectors[np.argmax(vectors @ query)] if len(vectors) else None  # type: ignore[no-any-return]
-    return None
+def _vectors(
+    snapshot: Snapshot, keys: Int64[np.ndarray, " n"], query: Vector, view: View
+) -> tuple[Float32[np.ndarray, "n 256"], Bool[np.ndarray, " n"]]:
+    vectors, present = np.zeros((len(keys), DIMENSIONS), np.float32), np.zeros(len(keys), bool)
+    for part, dead in zip(snapshot.parts, snapshot.dead, strict=True):
+        if not len(part):
+            continue
+        places = np.searchsorted(part.keys, keys)
+        alive = (places < len(part)) & (np.take(part.keys, places, mode="clip") == keys)
+        if dead:
+            alive &= [int(place) not in dead for place in places]
+        asked = np.flatnonzero(alive)
+        asked = asked[np.argsort(places[asked])]
+        rows = part.rows(view)
+        numbers, counts = rows.of(places[asked])
+        stored = to_float32(rows.vectors[numbers])
+        ends = np.cumsum(counts)
+        for row, count, end in zip(asked, counts, ends, strict=True):
+            if count:
+                own = stored[end - count : end]
+                vectors[row], present[row] = own[np.argmax(own @ query)] if count > 1 else own[0], True
+    return vectors, present

@@ -41,7 +41,7 @@ except ImportError:
     raise MissingExtra("fitting a confidence curve", "lab") from None
 
 MIX = dict(zip(CONDITIONS, (0.6, 0.1, 0.1, 0.1, 0.1), strict=True))
-RISK: dict[CurveName, float] = {"titled": 0.1, "untitled": 0.2, "picture": 0.1}
+RISK: dict[CurveName, float] = {"titled": 0.15, "untitled": 0.3, "picture": 0.1}
 BANK_PER_KIND = 120
 PICTURES_IN_BANK = 240
 PICTURES_ASKED = 300
