@@ -59,7 +59,8 @@ class Weighing:
     def load(cls) -> "Weighing":
         """Read the model that ships with the engine."""
         fields = json.loads(Path(__file__).with_name("ranking.json").read_text(encoding="utf-8"))
-        return cls(*(tuple(fields[name][feature] for feature in FEATURES) for name in ("share", "lift")), fields["visual"])
+        share, lift = (tuple(float(fields[name][feature]) for feature in FEATURES) for name in ("share", "lift"))
+        return cls(share, lift, fields["visual"])
 
     def describe(self, words: Sequence[str], information: Sequence[float], coverage: float) -> Float64[np.ndarray, "6"]:
         """Describe a query by `FEATURES`.

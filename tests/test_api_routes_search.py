@@ -30,8 +30,8 @@ def test_words_find_the_product_they_name(mugs):
     body = answer.json()
     assert ids(answer)[0] == "p1"
     assert len(body["hits"]) == 3
-    promised = {"hits", "confidence", "decision", "broaden", "total", "admitted", "facets", "cursor", "timings_ms", "version", "cache"}
-    assert set(body) == promised
+    judged = {"confidence", "decision", "broaden", "generation"}
+    assert set(body) == judged | {"hits", "total", "admitted", "facets", "cursor", "timings_ms", "version", "cache"}
     assert body["admitted"] == 6
     assert 0.8 < body["hits"][0]["score"] <= 1
     assert body["hits"][0] == {
@@ -261,3 +261,71 @@ def test_a_5xx_tells_an_id_and_nothing_else(mugs, toy_engine, monkeypatch, error
     refused(answer, status)
     assert "secret" not in answer.text
     assert ("retry-after" in answer.headers) is (status == 503)
+
+
+# Lists
+
+
+def test_a_list_is_counted_sorted_grouped_and_explained(mugs):
+    options = {
+        "k": 6,
+        "facets": ["brand", {"name": "price", "edges": [25, 45]}],
+        "sort": ["price:desc"],
+        "boost": ["price=0.1"],
+        "explain": True,
+    }
+    body = mugs.post(TEXT, json={"query": "mug", **options}).json()
+    assert body["total"] == 6
+    assert [hit["attributes"]["price"] for hit in body["hits"]] == [60, 50, 40, 30, 20, 10]
+    brand, price = body["facets"]
+    assert brand["values"] == [{"value": "Acme", "count": 3}, {"value": "Apex", "count": 3}]
+    assert [(one["low"], one["high"], one["count"]) for one in price["ranges"]] == [(None, 25, 2), (25, 45, 2), (45, None, 2)]
+    assert (price["low"], price["high"]) == (10, 60)
+    assert set(body["hits"][0]["explain"]) == {"image", "title", "lexical", "boost:price"}
+    assert body["hits"][0]["explain"]["lexical"]["words"] == ["mug"]
+    grouped = mugs.post(TEXT, json={"query": "mug", "group_by": "brand", "dedup": True}).json()
+    assert [len(hit["variants"]) for hit in grouped["hits"]] == [2, 2]
+
+
+def test_a_list_is_turned_page_by_page(mugs):
+    seen, cursor = [], "*"
+    while cursor:
+        body = mugs.post(TEXT, json={"query": "mug", "k": 4, "cursor": cursor, "sort": ["price"]}).json()
+        seen += [hit["id"] for hit in body["hits"]]
+        cursor = body["cursor"]
+    assert seen == ["p1", "p2", "p3", "p4", "p5", "p6"]
+    refused(mugs.post(TEXT, json={"query": "mug", "cursor": "x"}), 422, "cursor")
+
+
+def test_a_picture_is_sent_with_the_options_of_a_list(mugs, colour_picture):
+    picture = base64.b64decode(colour_picture(COLOURS["red"]))
+    answer = mugs.post(IMAGE, files={"image": picture}, data={"facets": "brand,price", "sort": "price", "dedup": "true"})
+    assert [facet["name"] for facet in answer.json()["facets"]] == ["brand", "price"]
+
+
+def test_recommendations_leave_out_what_they_were_made_from(mugs):
+    answer = mugs.post("/v1/collections/shop/search/recommend", json={"like": ["p1"], "unlike": ["p2"], "k": 6})
+    assert {"p1", "p2"} & set(ids(answer)) == set()
+    assert len(ids(answer)) == 4
+    refused(mugs.post("/v1/collections/shop/search/recommend", json={"like": []}), 422)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"facets": [{"name": "price", "edges": [2, 1]}]},
+        {"facets": ["a", "a"]},
+        {"facets": [""]},
+        {"facets": [{"name": "a", "limit": 0}]},
+        {"sort": [""]},
+        {"sort": ["a"] * 9},
+        {"boost": ["price=lots"]},
+        {"boost": ["price=0"]},
+        {"group_by": ""},
+        {"dedup": "yes"},
+        {"cursor": ""},
+        {"explain": 1},
+    ],
+)
+def test_options_that_mean_nothing_are_refused(mugs, options):
+    assert mugs.post(TEXT, json={"query": "mug", **options}).status_code == 422

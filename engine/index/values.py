@@ -3,7 +3,7 @@
 How candidates are found and what a filter admits does not belong here.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 import numpy as np
 from jaxtyping import Bool, Float32, Int64
@@ -53,10 +53,10 @@ def words_in(snapshot: Snapshot, key: int, wording: Wording) -> tuple[str, ...]:
     return ()
 
 
-def pictures_of(snapshot: Snapshot, keys: Sequence[int]) -> tuple[Float32[np.ndarray, "n 256"], Bool[np.ndarray, " n"]]:
+def pictures_of(snapshot: Snapshot, keys: Int64[np.ndarray, " n"]) -> tuple[Float32[np.ndarray, "n 256"], Bool[np.ndarray, " n"]]:
     """Read the vector of each document's first picture, and whether it has one."""
-    wanted, vectors, has = np.asarray(keys, np.int64), np.zeros((len(keys), DIMENSIONS), np.float32), np.zeros(len(keys), bool)
-    for part, places, numbers in located(snapshot, wanted):
+    vectors, has = np.zeros((len(keys), DIMENSIONS), np.float32), np.zeros(len(keys), bool)
+    for part, places, numbers in located(snapshot, keys):
         rows = part.rows("image")
         if not len(rows):
             continue

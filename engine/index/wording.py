@@ -24,7 +24,9 @@ EXACT = 0.98  # the lift of a document whose id or article number was typed
 class Part(Protocol):
     """A segment or a delta, as far as words go."""
 
-    keys: np.ndarray
+    @property
+    def keys(self) -> np.ndarray:
+        """The keys of its documents, ascending."""
 
     @property
     def lexical(self) -> Lexical:

@@ -108,7 +108,7 @@ def ask(items: Sequence[Item], images: Vectors, encode: EncodeTexts, seed: int) 
     )
     statistics = Statistics([part], [BitMap()])
     for kind, made, right in shop_queries(pairs, random):
-        kept = right.any(1)
+        kept = np.logical_or.reduce(right, axis=1)
         texts, relevant = [text for text, keep in zip(made, kept, strict=True) if keep], right[kept]
         queries, wordings = encode(texts), [statistics.wording([text]) for text in texts]
         words = np.zeros(relevant.shape, np.float32)
