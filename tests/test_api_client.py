@@ -16,6 +16,7 @@ from api.client import (
     AsyncSemblance,
     ClientProblem,
     Conflict,
+    FacetSearch,
     InvalidRequest,
     KeyRefused,
     NewDocument,
@@ -64,7 +65,9 @@ def client(mugs):
 
 
 def test_words_pictures_and_terms_find_products(client, mugs):
-    found = client.search_text("shop", "red", k=3)
+    found = client.search_text("shop", "red", k=3, explain=True)
+    assert found.hits[0].explain is not None
+    assert found.hits[0].explain["image"].rank == 1
     assert found.hits[0].title == "red mug"
     assert len(found.hits) == 3
     assert client.search_image("shop", mugs[1] / "blue.png").hits[0].title == "blue mug"
@@ -74,6 +77,26 @@ def test_words_pictures_and_terms_find_products(client, mugs):
     vector = client.embed(["yellow"])[0]
     assert len(vector) == 256
     assert client.search("shop", [Term(vector=vector)]).hits[0].title == "yellow mug"
+
+
+def test_what_is_said_beside_the_search_reaches_the_server(client):
+    facets = ["brand", FacetSearch("price", edges=[25])]
+    found = client.search_text("shop", "mug", where="price > 10", facets=facets, sort=["price:desc"], group_by="brand")
+    assert [hit.attributes["price"] for hit in found.hits] == [60, 50]
+    assert found.admitted == 5
+    assert {value.value for value in found.facets[0].values} == {"Acme", "Apex"}
+    assert [(part.low, part.high) for part in found.facets[1].ranges] == [(None, 25.0), (25.0, None)]
+
+
+def test_pages_end_and_repeat_nothing(client):
+    pages = list(client.pages("shop", [Term(text="mug")], k=4))
+    assert [len(page.hits) for page in pages][:2] == [4, 2]
+    assert sorted(hit.id for page in pages for hit in page.hits) == [f"p{n}" for n in range(1, 7)]
+
+
+def test_a_picture_by_address_is_refused_by_a_server_that_fetches_none(client):
+    with pytest.raises(InvalidRequest, match="SEMBLANCE_IMAGE_URL_HOSTS"):
+        client.search("shop", [Term(image_url="https://pictures.example/a.jpg")])
 
 
 def test_recommendations_leave_out_what_they_were_made_from(client):
@@ -119,6 +142,8 @@ def test_the_asynchronous_client_does_the_same(mugs):
     async def use():
         async with AsyncSemblance(mugs[0]) as client:
             found = await asyncio.gather(*(client.search_text("shop", colour) for colour in COLOURS))
+            pages = [page async for page in client.pages("shop", [Term(text="mug")], k=4)]
+            assert sum(len(page.hits) for page in pages) == 6
             with pytest.raises(NotFound):
                 await client.document("shop", "none")
             return [result.hits[0].title for result in found]
@@ -147,7 +172,7 @@ def test_keys_are_sent_and_refusals_told(start_toy_server, monkeypatch):
     with Semblance(server.address, key=key, retries=Retries(3, max_s=200), sleep=waits.append) as guest:
         with pytest.raises(KeyRefused, match="needs admin"):
             guest.create_collection("shop")
-        assert guest.collections() == []
+        assert guest.collections() == guest.collections() == []
         with pytest.raises(TooManyRequests) as asked:
             guest.collections()
     assert 50 < asked.value.retry_after_s <= 100

@@ -195,6 +195,14 @@ def test_a_server_without_collections_says_what_to_do(visit):
     expect(page.get_by_role("heading", level=2)).to_have_text("There is no collection yet")
 
 
+def test_a_collection_that_cannot_be_opened_says_why(visit):
+    page = visit().page
+    why = {"collections": [], "unusable": {"shop": "built by another encoder: run `semblance reindex shop`"}}
+    page.route("**/v1/collections", lambda route: route.fulfill(json=why))
+    page.goto(visit().address + "/")
+    expect(page.get_by_text("run `semblance reindex shop`")).to_be_visible()
+
+
 @pytest.mark.parametrize(
     ("decision", "confidence", "words"),
     [

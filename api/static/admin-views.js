@@ -49,8 +49,9 @@ function sending(state, actions) {
   `;
 }
 
-function collections({ collections: all }) {
-  if (!all.length) return nothing;
+function collections({ collections: all, unusable }) {
+  const closed = Object.entries(unusable);
+  if (!all.length && !closed.length) return nothing;
   return html`
     <section class="panel" aria-labelledby="collections-title">
       <h2 id="collections-title">${messages.collections}</h2>
@@ -59,6 +60,7 @@ function collections({ collections: all }) {
           <thead><tr><th scope="col">${messages.collection}</th><th scope="col" class="number">${messages.products}</th><th scope="col">${messages.encoder}</th></tr></thead>
           <tbody>
             ${all.map(({ name, documents, encoder }) => html`<tr><td><a href="/?c=${name}">${name}</a></td><td class="number">${number(documents)}</td><td><code>${encoder}</code></td></tr>`)}
+            ${closed.map(([name, reason]) => html`<tr><td>${name}</td><td class="wrong" colspan="2">${reason}</td></tr>`)}
           </tbody>
         </table>
       </div>

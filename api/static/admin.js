@@ -10,7 +10,7 @@ import { Problem, useKey } from "./server.js";
 const NAME = /^[a-z0-9][a-z0-9_-]{0,62}$/;
 
 const root = document.getElementById("page");
-const state = { collections: [], jobs: [], rows: new Map(), file: null, collection: "", prune: false, sending: false, loading: true, locked: null, problem: "", announcement: "" };
+const state = { collections: [], unusable: {}, jobs: [], rows: new Map(), file: null, collection: "", prune: false, sending: false, loading: true, locked: null, problem: "", announcement: "" };
 const followed = new Set();
 
 function show(changes = {}) {
@@ -29,8 +29,8 @@ async function start() {
   document.documentElement.lang = language;
   show({ loading: true, locked: null, problem: "" });
   try {
-    const [collections, imports] = await Promise.all([listCollections(), jobs.newest("import")]);
-    show({ collections, jobs: imports, collection: state.collection || (collections[0]?.name ?? "shop"), loading: false });
+    const [{ collections, unusable }, imports] = await Promise.all([listCollections(), jobs.newest("import")]);
+    show({ collections, unusable, jobs: imports, collection: state.collection || (collections[0]?.name ?? "shop"), loading: false });
     imports.forEach(follow);
   } catch (error) {
     show({ loading: false, ...told(error) });
@@ -48,7 +48,7 @@ async function follow(job) {
   try {
     await jobs.follow(job.id, (event, data) => event !== "preview" && put(data));
     const ended = state.jobs.find(({ id }) => id === job.id);
-    show({ collections: await listCollections(), announcement: messages.jobStates[ended.state] });
+    show({ ...(await listCollections()), announcement: messages.jobStates[ended.state] });
     if (refused(ended)) await readRows(ended);
   } catch (error) {
     show(told(error));

@@ -4,8 +4,9 @@ import { get, post, request } from "./server.js";
 
 const SAMPLE = 100;
 
-export async function listCollections() {
-  return (await get("/v1/collections")).collections;
+// { collections, unusable: { name: reason } }
+export function listCollections() {
+  return get("/v1/collections");
 }
 
 export async function readDocument(collection, id, signal) {

@@ -81,14 +81,18 @@ async function start() {
   document.documentElement.lang = language;
   const { query, like, url, where, chosen, sort } = address.read();
   show({ problem: null, locked: null, loading: true, query, where, chosen, sort, landing: !query && !like && !url && !where && !sort });
+  let unusable = {};
   try {
-    show({ collections: await listCollections() });
+    const found = await listCollections();
+    unusable = found.unusable;
+    show({ collections: found.collections });
   } catch (error) {
     show({ loading: false, ...failed(error, false) });
     return;
   }
   if (!state.collections.length) {
-    show({ loading: false, problem: { title: messages.noCollections, detail: messages.noCollectionsHint, again: true } });
+    const [reason] = Object.values(unusable);
+    show({ loading: false, problem: { title: reason ? messages.unusable : messages.noCollections, detail: reason ?? messages.noCollectionsHint, again: true } });
     return;
   }
   const early = state.query !== query || state.picture; // the visitor was quicker than the server

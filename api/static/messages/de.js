@@ -37,6 +37,7 @@ export default {
   nothingEmpty: "Diese Sammlung ist leer. Produkte kommen mit „semblance index“ oder über HTTP hinein.",
   noCollections: "Es gibt noch keine Sammlung",
   noCollectionsHint: "Indizieren Sie einen Katalog mit „semblance index products.csv --collection shop“ und laden Sie die Seite neu.",
+  unusable: "Eine Sammlung lässt sich nicht öffnen",
   unknownCollection: (name) => `Es gibt keine Sammlung „${name}“`,
   failed: "Die Suche ist fehlgeschlagen",
   offline: "Der Server ist nicht erreichbar.",

@@ -37,6 +37,7 @@ export default {
   nothingEmpty: "This collection is empty. Add products with “semblance index” or the HTTP API.",
   noCollections: "There is no collection yet",
   noCollectionsHint: "Index a catalogue with “semblance index products.csv --collection shop”, then reload this page.",
+  unusable: "A collection cannot be opened",
   unknownCollection: (name) => `There is no collection “${name}”`,
   failed: "The search failed",
   offline: "The server cannot be reached.",

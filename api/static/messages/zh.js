@@ -35,6 +35,7 @@ export default {
   nothingEmpty: "此商品库为空。请用“semblance index”或 HTTP 接口添加商品。",
   noCollections: "还没有商品库",
   noCollectionsHint: "请运行“semblance index products.csv --collection shop”，然后刷新页面。",
+  unusable: "无法打开商品库",
   unknownCollection: (name) => `没有名为“${name}”的商品库`,
   failed: "搜索失败",
   offline: "无法连接服务器。",
