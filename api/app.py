@@ -25,7 +25,7 @@ from api.middleware import Rim
 from api.openapi import DESCRIPTION, TAGS, DocumentedAPI
 from api.origins import Origins
 from api.rates import Buckets, Limit, LocalBuckets, RateLimit, RedisBuckets
-from api.routes import collections, documents, embeddings, generate, imports, jobs, operations, pages, search, voice
+from api.routes import collections, documents, embeddings, generate, imports, jobs, operations, pages, search, snapshots, voice
 from api.services import Services
 from api.tracing import finish, telemetry
 from api.uploads import is_upload
@@ -59,7 +59,7 @@ def create_app(settings: Settings, engine: SearchEngine | None = None, studio: D
         redirect_slashes=False,
         telemetry=traced,
     )
-    for module in (search, voice, documents, collections, embeddings, generate, imports, jobs, operations):
+    for module in (search, voice, documents, collections, snapshots, embeddings, generate, imports, jobs, operations):
         app.include_router(module.router)
     app.include_router(pages.page_router(settings.fetch_hosts))
     app.mount("/static", pages.Assets(directory=pages.STATIC), name="static")

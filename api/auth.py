@@ -29,6 +29,7 @@ KEY = "semblance.key"
 
 _PUBLIC = frozenset({"/", "/admin", "/docs", "/favicon.ico", "/openapi.json", "/healthz", "/readyz"})
 _COLLECTION = re.compile(r"/v1/collections/([^/]+)(/.*)?", re.DOTALL)
+_ADMINISTERED = re.compile(r"/restore|/snapshots(/[^/]+)?")
 _JOB = re.compile(r"/v1/jobs(/.*)?", re.DOTALL)
 _READ_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 _READ_POSTS = re.compile(r"/v1/embeddings|/v1/generate|/v1/collections/[^/]+/search(/[a-z]+)?")
@@ -58,7 +59,7 @@ def need_of(method: str, path: str) -> Need | None:
     if method in _READ_METHODS or (method == "POST" and _READ_POSTS.fullmatch(path)):
         scope = "read"
     else:
-        scope = "admin" if collection is not None and not rest else "write"
+        scope = "admin" if collection is not None and (not rest or _ADMINISTERED.fullmatch(rest)) else "write"
     return Need(scope, collection, path in _ANY_COLLECTION or bool(_DRAWING.fullmatch(path)))
 
 

@@ -8,6 +8,7 @@ from api.keys import ApiKey
 from api.openapi import problems
 from api.schemas.documents import CollectionList, CollectionOut
 from api.schemas.fields import CollectionName
+from api.schemas.snapshots import Deleted, Where
 from api.services import ServicesDep
 from engine.errors import CollectionExists, CollectionNotFound, EncoderMismatch, SemblanceError
 from engine.search import SearchEngine
@@ -51,6 +52,19 @@ async def delete_collection(collection: CollectionName, services: ServicesDep) -
     async with services.writes.turn(collection):
         await services.workers.run(lambda: services.engine.drop(collection))
     return Response(status_code=204)
+
+
+@router.delete(
+    "/{collection}/documents",
+    summary="Remove products by filter",
+    response_model=Deleted,
+    responses=problems(404, 409, 422, 503, 504),
+)
+async def delete_documents(collection: CollectionName, where: Where, services: ServicesDep) -> Response:
+    """Remove every product that a filter admits, in one step."""
+    async with services.writes.turn(collection):
+        deleted = await services.workers.run(lambda: services.engine.collection(collection).delete_where(where))
+    return json_answer({"deleted": deleted})
 
 
 def _describe(engine: SearchEngine, name: str) -> dict[str, object]:
