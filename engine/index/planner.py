@@ -131,7 +131,8 @@ def _worded(selection: Selection, wording: Wording | None, k: int) -> np.ndarray
     if selection.documents is not None:
         admitted = np.isin(numbers, selection.documents, assume_unique=True)
         numbers, lifts = numbers[admitted], lifts[admitted]
-    return numbers[contenders(lifts, k)]
+    best: np.ndarray = numbers[contenders(lifts, k)]
+    return best
 
 
 def _search_view(selection: Selection, view: View, asked: _Asked) -> Sequence[np.ndarray | None]:
