@@ -14,6 +14,7 @@ import typer
 FOLDER = Path(__file__).resolve().parent
 sys.path[:0] = [str(FOLDER.parent), str(FOLDER)]
 
+from confidence_page import confidence_page  # noqa: E402
 from http_api import http_api_page  # noqa: E402
 
 from api.errors import STATUSES  # noqa: E402
@@ -27,7 +28,13 @@ WRITTEN = "<!-- Written by `make docs`: change the code, not this page. -->"
 
 def pages() -> dict[str, str]:
     """Render every generated page by file name."""
-    return {"settings.md": settings_page(), "errors.md": errors_page(), "cli.md": cli_page(), "http-api.md": http_api_page(WRITTEN)}
+    return {
+        "settings.md": settings_page(),
+        "errors.md": errors_page(),
+        "cli.md": cli_page(),
+        "http-api.md": http_api_page(WRITTEN),
+        "confidence.md": confidence_page(WRITTEN),
+    }
 
 
 def settings_page() -> str:

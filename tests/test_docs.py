@@ -29,7 +29,7 @@ def below(kind: type[Exception]) -> set[type[Exception]]:
     return {kind}.union(*(below(child) for child in kind.__subclasses__() if child.__module__ == "engine.errors"))
 
 
-@pytest.mark.parametrize("name", ["settings.md", "errors.md", "cli.md", "http-api.md"])
+@pytest.mark.parametrize("name", ["settings.md", "errors.md", "cli.md", "http-api.md", "confidence.md"])
 def test_generated_pages_are_current(name):
     generated = runpy.run_path(str(ROOT / "docs/generate.py"))["pages"]()[name]
     assert (ROOT / "docs" / name).read_text(encoding="utf-8") == generated, "run `make docs`"
