@@ -27,8 +27,11 @@ def train(  # noqa: PLR0913, PLR0917  one parameter per option
         Path | None, typer.Option("--data", metavar="DIR", help="Folder of the training archives, for a recipe.")
     ] = None,
     recipe: Annotated[
-        Literal["default", "confidence"],
-        typer.Option("--recipe", help="Make a whole bundle, or only fit the confidence of the bundle at --output again."),
+        Literal["default", "confidence", "decoder"],
+        typer.Option(
+            "--recipe",
+            help="Make a whole bundle, or for the bundle at --output only its confidence or its decoder.",
+        ),
     ] = "default",
     catalog: Annotated[
         Path | None, typer.Option("--catalog", metavar="FILE", help="Train heads on this catalogue instead of running a recipe.")
@@ -53,7 +56,10 @@ def train(  # noqa: PLR0913, PLR0917  one parameter per option
         return
     if data is None:
         raise usage_error("give --data DIR, the folder of the training archives, or --catalog FILE")
-    bundle = _confidence(data, output) if recipe == "confidence" else _bundle(data, output, folder, seed)
+    if recipe == "confidence":
+        bundle = _confidence(data, output)
+    else:
+        bundle = _bundle(data, output, folder, seed) if recipe == "default" else _decoder(data, output, folder, seed)
     if json:
         say_json({"bundle": str(bundle), "work": str(folder)})
     else:
@@ -76,6 +82,29 @@ def _bundle(data: Path, output: Path, work: Path, seed: int) -> Path:
         return train_default(
             data, output, work=work, seed=seed, progress=lambda what, done, total: progress.show(done, total, what)
         )
+
+
+def _decoder(data: Path, bundle: Path, work: Path, seed: int) -> Path:
+    from engine.errors import InvalidInput, MissingExtra
+
+    try:
+        from engine.training.drawing.recipe import train_decoder
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] not in TRAINING_PACKAGES:
+            raise
+        raise MissingExtra("`semblance train --recipe decoder`", "train") from error
+    if not data.is_dir():
+        raise InvalidInput(f"there is no folder {data}: --data names the folder of the training archives")
+    with meter("training the decoder", "steps") as bar:
+        train_decoder(
+            data,
+            bundle,
+            bundle / "decoder",
+            work=work,
+            seed=seed,
+            progress=lambda what, done, total: bar.show(done, total, what),
+        )
+    return bundle
 
 
 def _confidence(data: Path, bundle: Path) -> Path:

@@ -134,7 +134,8 @@ def test_shell_blocks_name_commands_and_options_that_exist():
             words = line.partition("#")[0].split()
             if not words or words[0] != "semblance":
                 continue
-            section = known.partition(f"## `semblance {words[1]}`")[2].partition("\n## ")[0]
+            named = next((n for n in (2, 1) if f"## `semblance {' '.join(words[1 : n + 1])}`" in known), 1)
+            section = known.partition(f"## `semblance {' '.join(words[1 : named + 1])}`")[2].partition("\n## ")[0]
             assert section, f"{page.name}: no command {words[1]!r}"
             for option in (word for word in words if re.fullmatch(r"--?[a-z][a-z-]*", word)):
                 assert re.search(rf"(?<![\w-]){option}(?![\w-])", section), f"{page.name}: {words[1]} has no {option}"

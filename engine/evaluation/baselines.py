@@ -67,14 +67,13 @@ def fit_infonce(texts: Vectors, images: Vectors, seed: int = 0) -> LinearHeads:
     width = texts.shape[1]
     x, y = texts - texts.mean(0), images - images.mean(0)
     heads = [np.eye(width, dtype=np.float32), np.eye(width, dtype=np.float32)]
-    moments = [(np.zeros_like(head), np.zeros_like(head)) for head in heads]
+    moments: list[tuple[np.ndarray, np.ndarray]] = [(np.zeros_like(head), np.zeros_like(head)) for head in heads]
     for step in range(1, STEPS + 1):
         rows = random.choice(len(x), min(BATCH, len(x)), replace=False)
         for number, gradient in enumerate(_gradients(x[rows], y[rows], heads[0], heads[1])):
+            before = moments[number]
+            moments[number] = 0.9 * before[0] + 0.1 * gradient, 0.99 * before[1] + 0.01 * gradient**2
             first, second = moments[number]
-            first = 0.9 * first + 0.1 * gradient
-            second = 0.99 * second + 0.01 * gradient**2
-            moments[number] = first, second
             step_size = RATE * (first / (1 - 0.9**step)) / (np.sqrt(second / (1 - 0.99**step)) + 1e-8)
             heads[number] = (heads[number] - step_size).astype(np.float32)
     return LinearHeads(heads[0], heads[1], texts.mean(0), images.mean(0))

@@ -50,13 +50,14 @@ def calibrate_collection(engine: SearchEngine, name: str, seed: int = 0) -> dict
     foreign = _Foreign(vectors[_far(shop, vectors, random)], engine.embed_texts(silly))
     bank = given.words if given is not None else vectors[random.permutation(len(words))]
     pictures = given.pictures if given is not None else shop.images[random.permutation(len(shop.images))[:NONSENSE]]
-    curves, figures = dict(given.curves) if given is not None else {}, {}
+    curves = dict(given.curves) if given is not None else {}
+    figures: dict[str, Any] = {}
     for own in (shop,) if shop.titles is None else (shop, replace(shop, titles=None)):
         asker = Asker(own, bank, pictures, random)
         cases = [*_asked(asker, engine, products), *_unanswerable(asker, foreign)]
         curves[own.curve] = fit(cases, RISK[own.curve])
         figures[own.curve] = figures_of(cases, curves[own.curve], MIX, seed)
-    sense = given.sense if given is not None else fit_sense((vectors, foreign.nonsense), random)[0]
+    sense = given.sense if given is not None else fit_sense(vectors, foreign.nonsense, random)[0]
     Calibration(engine.encoder.fingerprint, curves, sense, bank, pictures, figures).save(collection.path / FILE)
     return figures
 
@@ -75,8 +76,8 @@ def _unanswerable(asker: Asker, foreign: _Foreign) -> Iterator[Case]:
 
 def _shop(name: str, products: Sequence[Product]) -> Shop:
     images = np.stack([product.image for product in products if product.image is not None])
-    titled = [product for product in products if product.title is not None]
-    titles = np.stack([product.title for product in titled]) if len(titled) == len(products) else None
+    found = [product.title for product in products if product.title is not None]
+    titles = np.stack(found) if len(found) == len(products) else None
     return Shop(name, Pairs.build([]), images, titles, _types(products))
 
 

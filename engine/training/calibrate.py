@@ -9,6 +9,7 @@ scikit-learn is needed here only: what runs is arithmetic on the numbers that ar
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from jaxtyping import Int64
@@ -79,7 +80,7 @@ def calibrate(encoder: Encoder, items: Sequence[Item], images: Vectors, seed: in
     curves = {name: fit(found, RISK[name]) for name, found in cases.items() if found}
     real = np.concatenate([background.words, _sensible(items, encoder.encode_texts, random)])
     sense, told = fit_sense(real, nonsensical, random)
-    figures = {name: figures_of(cases[name], curves[name], MIX, seed) for name in curves}
+    figures: dict[str, Any] = {name: figures_of(cases[name], curves[name], MIX, seed) for name in curves}
     return Calibration(encoder.fingerprint, curves, sense, background.words, background.pictures, {**figures, "sense": told})
 
 
