@@ -1,5 +1,6 @@
 """The process that serves: a socket, uvicorn, and an orderly end. It prints nothing."""
 
+import asyncio
 import logging
 import signal
 import socket
@@ -10,15 +11,19 @@ from types import FrameType
 
 import uvicorn
 
+from api import logs
 from api.app import create_app
 from api.auth import keys_required
 from api.connections import BoundedProtocol
 from api.keys import KeyRing
 from api.limits import is_loopback
+from api.supervisor import Supervisor
 from engine import open_engine
 from engine.config import Settings
 from engine.errors import ConfigurationError
 from engine.search import SearchEngine
+
+LAST_WORD_S = 0.25
 
 logger = logging.getLogger(__name__)
 
@@ -27,8 +32,12 @@ def serve(settings: Settings, engine: SearchEngine | None = None, *, ready: Call
     """Serve until SIGINT or SIGTERM, then answer what is under way and return.
 
     `ready` is called with the address once requests are accepted (port 0 takes a free port). An engine that is given stays open.
-    Raises `ConfigurationError` when the address cannot be bound, and whatever opening the engine raises.
+    With `settings.workers` above 1 that many processes serve (`api.supervisor`), unless an engine is given. Raises
+    `ConfigurationError` when the address cannot be bound, and whatever opening the engine raises.
     """
+    if settings.workers > 1 and engine is None:
+        _serve_by_workers(settings, ready)
+        return
     with _bound(settings) as listener, _quiet_end():
         opened = engine or open_engine(settings)
         try:
@@ -38,6 +47,20 @@ def serve(settings: Settings, engine: SearchEngine | None = None, *, ready: Call
         finally:
             if engine is None:
                 opened.close()
+
+
+def _serve_by_workers(settings: Settings, ready: Callable[[str], None] | None) -> None:
+    with _bound(settings) as listener:
+        address = _address(settings.host, listener)
+        _remark_on_access(settings, address)
+        Supervisor(settings, listener, serve_on).run(lambda: ready(address) if ready else None)
+
+
+def serve_on(settings: Settings, listener: socket.socket, started: Callable[[], None]) -> None:
+    """Serve on a socket that is bound already, as one of several processes, until SIGTERM; `started` is called once it does."""
+    logs.configure(settings.log_level, settings.log_format)
+    with _quiet_end(), open_engine(settings) as engine:
+        _Server(_config(settings, engine), started).run(sockets=[listener])
 
 
 def _remark_on_access(settings: Settings, address: str) -> None:
@@ -60,6 +83,19 @@ class _Server(uvicorn.Server):
         await super().startup(sockets)
         if self.started:
             self._tell()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Take no more connections, give those just taken time to say what they want, and wait until all is answered.
+
+        Answers that go on for as long as a client listens are asked to end.
+        """
+        for server in self.servers:
+            server.close()
+        services = getattr(getattr(self.config.app, "state", None), "services", None)
+        if services is not None:
+            services.followers.leave()
+        await asyncio.sleep(LAST_WORD_S)
+        await super().shutdown(sockets)
 
 
 def _config(settings: Settings, engine: SearchEngine) -> uvicorn.Config:

@@ -2,6 +2,7 @@
 
 import asyncio
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated, Self
 
 from fastapi import Depends, Request
@@ -47,7 +48,7 @@ class Services:
             seen=metrics.see_batch,
         )
         workers = Workers(threads=THREADS, max_queue=settings.max_queue, deadline_s=settings.deadline_s)
-        writes = WriteOrder(max_waiting=MAX_WRITERS, deadline_s=settings.deadline_s)
+        writes = WriteOrder(max_waiting=MAX_WRITERS, deadline_s=settings.deadline_s, folder=_locks(settings))
         jobs = Jobs(settings.data)
         uploads = Uploads(limit=settings.max_import_bytes, patience_s=settings.deadline_s)
         return cls(engine, settings, batcher, workers, writes, Fetching(settings), jobs, Followers(), uploads, metrics)
@@ -75,6 +76,11 @@ class Services:
         await asyncio.to_thread(self.jobs.close)
         self.workers.close()
         await self.fetching.close()
+
+
+def _locks(settings: Settings) -> Path | None:
+    """Say where the lock files of writes lie; one process alone needs none."""
+    return settings.data / "_locks" if settings.workers > 1 else None
 
 
 def _services(request: Request) -> Services:

@@ -4,17 +4,22 @@ A bounded pool of threads keeps the event loop free; no queue here grows without
 """
 
 import asyncio
+import fcntl
+import os
 import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
 from typing import TypeVar
 from weakref import WeakValueDictionary
 
 from engine.errors import DeadlineExceeded, Overloaded, Unavailable
 
 T = TypeVar("T")
+
+LOOK_S = 0.005
 
 
 class Workers:
@@ -75,7 +80,9 @@ class Workers:
 class WriteOrder:
     """Lets one write of a collection happen at a time, so that a patch never builds on what another is replacing."""
 
-    def __init__(self, *, max_waiting: int, deadline_s: float) -> None:
+    def __init__(self, *, max_waiting: int, deadline_s: float, folder: Path | None = None) -> None:
+        """Order the writes of this process; with `folder`, those of all processes that name the same."""
+        self._folder = folder
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self._max_waiting = max_waiting
         self._deadline_s = deadline_s
@@ -91,6 +98,7 @@ class WriteOrder:
         try:
             async with asyncio.timeout(self._deadline_s):
                 await lock.acquire()
+                held = await self._among_processes(collection, lock)
         except TimeoutError:
             raise DeadlineExceeded(f"other writes took longer than {self._deadline_s:g} s") from None
         finally:
@@ -98,7 +106,34 @@ class WriteOrder:
         try:
             yield
         finally:
+            if held is not None:
+                os.close(held)
             lock.release()
+
+    async def _among_processes(self, collection: str, lock: asyncio.Lock) -> int | None:
+        """Take a collection's lock file; it is free again when it is closed, or with the process."""
+        if self._folder is None:
+            return None
+        file = None
+        try:
+            self._folder.mkdir(parents=True, exist_ok=True)
+            file = os.open(self._folder / f"{collection}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            while not _locked(file):
+                await asyncio.sleep(LOOK_S)
+            return file
+        except BaseException:
+            lock.release()
+            if file is not None:
+                os.close(file)
+            raise
+
+
+def _locked(file: int) -> bool:
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 class Followers:
