@@ -1,8 +1,13 @@
 """Searches by voice and their answers."""
 
+from typing import Any
+
 from pydantic import ConfigDict, Field
 
+from api.schemas.fields import example
 from api.schemas.search import SearchOptions, SearchResponse
+
+_EXAMPLE: dict[str, Any] = SearchResponse.model_json_schema()["examples"][0]
 
 
 class VoiceForm(SearchOptions):
@@ -15,13 +20,6 @@ class VoiceForm(SearchOptions):
 class VoiceResponse(SearchResponse):
     """The answer to a search by voice: that of a search by words, and the words."""
 
-    model_config = ConfigDict(
-        extra="forbid",
-        json_schema_extra={
-            "examples": [
-                {**SearchResponse.model_config["json_schema_extra"]["examples"][0], "transcript": "red shoes", "language": "en"}  # type: ignore[index]
-            ]
-        },
-    )
+    model_config = example(_EXAMPLE | {"transcript": "red shoes", "language": "en"})
     transcript: str = Field(description="The words heard.")
     language: str = Field(description="The language they are in.")

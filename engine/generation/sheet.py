@@ -41,7 +41,8 @@ def _fitted(drawing: Image) -> Image:
 def _write(pen: ImageDraw.ImageDraw, at: tuple[int, int], caption: str) -> None:
     """Write at most two lines; scripts the built-in font has no letters for come out as boxes, the table beside it has them."""
     font = ImageFont.load_default(12)
-    lines, rest = [], " ".join(caption.split())
+    lines: list[str] = []
+    rest = " ".join(caption.split())
     while rest and len(lines) < 2:
         length = next(n for n in range(len(rest), 0, -1) if pen.textlength(rest[:n], font=font) <= CELL or n == 1)
         lines.append(rest[:length])
