@@ -139,9 +139,8 @@ def _train_heads(catalog: Path, output: Path, how: tuple[Path, Sequence[str]], *
     if not verdict.better:
         complain("the heads do not find more than the encoder alone, by more than noise: nothing was written")
         raise typer.Exit(FAILED)
-    note(
-        f"wrote {output}: semblance reindex NAME --encoder {PREFIX}{output} makes a collection's vectors anew while the old ones serve"
-    )
+    use = f"semblance reindex NAME --encoder {PREFIX}{output}"
+    note(f"wrote {output}: `{use}` makes new vectors while the old ones serve")
 
 
 def _embedded(engine: "SearchEngine", catalog: Path, mapping: Sequence[str]) -> "Sequence[Product]":

@@ -85,7 +85,9 @@ def test_a_drawing_has_the_size_asked_for(decoder: Decoder, size: int) -> None:
 
 
 def test_other_numbers_of_steps_and_other_guidance_are_followed(decoder: Decoder) -> None:
-    drawn = [decoder.generate(asked(steps=steps, guidance=guidance))[0].pixels for steps, guidance in ((4, None), (6, None), (4, 9.0))]
+    drawn = [
+        decoder.generate(asked(steps=steps, guidance=guidance))[0].pixels for steps, guidance in ((4, None), (6, None), (4, 9.0))
+    ]
     assert not np.array_equal(drawn[0], drawn[1])
     assert not np.array_equal(drawn[0], drawn[2])
 

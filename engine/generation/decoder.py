@@ -116,7 +116,10 @@ class Decoder:
         seeds = range(request.seed, request.seed + request.count)
         vectors = np.repeat(request.joint[None, :].astype(np.float32), request.count, 0)
         start = None if request.image is None else (self._see(request.image), request.strength)
-        digest, pictures = prompt_digest(request), self.draw(vectors, seeds, steps=request.steps, guidance=request.guidance, start=start)
+        digest, pictures = (
+            prompt_digest(request),
+            self.draw(vectors, seeds, steps=request.steps, guidance=request.guidance, start=start),
+        )
         return [
             GeneratedImage(_resized(picture, request.size), seed, self.name, digest)
             for picture, seed in zip(pictures, seeds, strict=True)

@@ -60,7 +60,9 @@ class PictureEncoder(nn.Module):
         Colours get variance 1. Patterns get the square root of their share of the brightness: a flow then draws colours first and
         details last, and its loss weighs them so.
         """
-        patches = functional.pixel_unshuffle(pixels, FACTOR).unflatten(1, (3, FACTOR * FACTOR)).movedim((1, 2), (-2, -1)).flatten(0, 2)
+        patches = (
+            functional.pixel_unshuffle(pixels, FACTOR).unflatten(1, (3, FACTOR * FACTOR)).movedim((1, 2), (-2, -1)).flatten(0, 2)
+        )
         colours = patches.mean(2)
         spread, axes = _components(colours, 3)
         grey = patches.mean(1)
@@ -84,9 +86,7 @@ class PictureDecoder(nn.Module):
     def __init__(self, shape: AutoencoderShape) -> None:
         super().__init__()
         self.linear = nn.Conv2d(shape.channels, 3 * FACTOR * FACTOR, 1)
-        self.eighth = nn.Sequential(
-            nn.Conv2d(shape.channels, shape.eighth, 3, padding=1), *(Block(shape.eighth) for _ in range(3))
-        )
+        self.eighth = nn.Sequential(nn.Conv2d(shape.channels, shape.eighth, 3, padding=1), *(Block(shape.eighth) for _ in range(3)))
         self.widen = nn.Conv2d(shape.eighth, 4 * shape.quarter, 1)
         self.quarter = nn.Sequential(Block(shape.quarter), Block(shape.quarter))
         self.halve = nn.Conv2d(shape.quarter, 4 * shape.half, 1)

@@ -1,7 +1,7 @@
 """From a trained flow and autoencoder to a decoder folder that `engine.generation.decoder` runs without torch.
 
-The flow's matrices are stored in 8 bits with one scale a row, its convolutions and everything else that is large in float16, as in the
-towers' graphs.
+The flow's matrices are stored in 8 bits with one scale a row, its convolutions and everything else that is large in float16,
+as in the towers' graphs.
 """
 
 from dataclasses import dataclass
@@ -71,7 +71,9 @@ def export_decoder(autoencoder: Autoencoder, drawing: Drawing, output: Path, tra
     export_graph(drawing.sketch, {"vectors": vectors}, {"vectors": [-1, 256]}, output / "sketch.xml", eight_bit=NOTHING)
     export_graph(_Drawn(autoencoder), {"latents": at}, {"latents": latents}, output / "picture.xml", eight_bit=NOTHING)
     pixels = torch.zeros(2, size, size, 3, dtype=torch.uint8)
-    export_graph(_Seeing(autoencoder), {"pixels": pixels}, {"pixels": [-1, size, size, 3]}, output / "latents.xml", eight_bit=NOTHING)
+    export_graph(
+        _Seeing(autoencoder), {"pixels": pixels}, {"pixels": [-1, size, size, 3]}, output / "latents.xml", eight_bit=NOTHING
+    )
     finish_decoder(output, (size, shape.channels), trained)
     return output
 
@@ -79,7 +81,9 @@ def export_decoder(autoencoder: Autoencoder, drawing: Drawing, output: Path, tra
 def finish_decoder(output: Path, sizes: tuple[int, int], trained: Trained) -> None:
     """Write the card and the manifest over the graphs that are there; `sizes` are the side in pixels and the latent channels."""
     files = {name: record(output / name) for name in FILES}
-    (output / "MODEL_CARD.md").write_text(decoder_card(trained.training, sum(file.bytes for file in files.values())), encoding="utf-8")
+    (output / "MODEL_CARD.md").write_text(
+        decoder_card(trained.training, sum(file.bytes for file in files.values())), encoding="utf-8"
+    )
     files["MODEL_CARD.md"] = record(output / "MODEL_CARD.md")
     size, channels = sizes
     manifest = DecoderManifest(

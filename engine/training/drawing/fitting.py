@@ -75,7 +75,9 @@ def _crops(
         rows = random.integers(len(pixels), size=fit.batch)
         corners = random.integers(pixels.shape[1] - fit.crop + 1, size=(fit.batch, 2))
         crops = [pixels[row, y : y + fit.crop, x : x + fit.crop] for row, (y, x) in zip(rows, corners, strict=True)]
-        yield np.stack([crop[:, ::-1] if mirrored else crop for crop, mirrored in zip(crops, random.random(len(crops)) < 0.5, strict=True)])
+        yield np.stack(
+            [crop[:, ::-1] if mirrored else crop for crop, mirrored in zip(crops, random.random(len(crops)) < 0.5, strict=True)]
+        )
 
 
 def _step(run: Run, module: Autoencoder, wanted: Float[Tensor, "b 3 s s"], fit: Fit) -> float:

@@ -1,9 +1,10 @@
 """The flow: from noise to latents, steered by a vector of the search space. Its training is in `flowing.py`.
 
-It is the exact flow of a Gaussian around a sketch of what the vector means (`sketch.py`) plus a network that corrects it and sees the
-sketch. The network is an hourglass: convolutions at 16 x 16 and 8 x 8, a transformer at 4 x 4 where most parameters are and a step costs least
-(U-ViT, Bao et al. 2023; simple diffusion, Hoogeboom et al. 2023). The vector enters twice: every block is modulated by it
-(adaLN, Peebles and Xie 2023), and the transformer reads it as a few more tokens. Time 0 is noise, time 1 the picture.
+It is the exact flow of a Gaussian around a sketch of what the vector means (`sketch.py`), plus a network that corrects it and
+sees the sketch. The network is an hourglass: convolutions at 16 x 16 and 8 x 8, and a transformer at 4 x 4, where most parameters
+are and a step costs least (U-ViT, Bao et al. 2023; simple diffusion, Hoogeboom et al. 2023). The vector enters twice more: every
+block is modulated by it (adaLN, Peebles and Xie 2023), and the transformer reads it as a few more tokens. Time 0 is noise, time 1
+the picture.
 """
 
 import math
@@ -155,7 +156,8 @@ class Flow(nn.Module):
         self.up = nn.ModuleList(ConvolutionBlock(s.middle, s.signal) for _ in range(s.blocks))
         self.last = nn.ModuleList([ConvolutionBlock(s.outer, s.signal)])
         self.leave = nn.Conv2d(s.outer, s.channels, 3, padding=1)
-        nn.init.zeros_(self.leave.weight)
+        for parameter in self.leave.parameters():
+            nn.init.zeros_(parameter)
         frequencies = torch.exp(torch.linspace(0, math.log(FASTEST), FREQUENCIES))
         self.register_buffer("frequencies", frequencies, persistent=False)
 

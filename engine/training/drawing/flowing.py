@@ -55,7 +55,9 @@ class Drawables:
     texts: Vectors
     owners: Int64[np.ndarray, " m"]
 
-    def batches(self, course: Course, random: np.random.Generator) -> Iterator[tuple[Float[Tensor, "b c h w"], Float[Tensor, "b 256"]]]:
+    def batches(
+        self, course: Course, random: np.random.Generator
+    ) -> Iterator[tuple[Float[Tensor, "b c h w"], Float[Tensor, "b 256"]]]:
         """Draw latents with the vector of their picture or of one of their texts, without end."""
         first = np.searchsorted(self.owners, np.arange(len(self.latents)))
         counts = np.searchsorted(self.owners, np.arange(len(self.latents)), side="right") - first
@@ -63,7 +65,8 @@ class Drawables:
             order = random.permutation(len(self.latents))
             for start in range(0, len(order) - course.batch + 1, course.batch):
                 rows = order[start : start + course.batch]
-                chosen = self.texts[first[rows] + random.integers(np.maximum(counts[rows], 1))]
+                texts = first[rows] + random.integers(np.maximum(counts[rows], 1))
+                chosen = self.texts[np.minimum(texts, len(self.texts) - 1)]
                 pictured = (random.random(len(rows)) < course.pictured) | (counts[rows] == 0)
                 vectors = np.where(pictured[:, None], self.pictures[rows], chosen)
                 yield torch.from_numpy(self.latents[rows].astype(np.float32)), torch.from_numpy(_blurred(vectors, course, random))
@@ -141,7 +144,9 @@ class FlowTrainer:
         at = noise + times[:, None, None, None] * velocity
         if short:
             told = vectors[:short].any(1)
-            taught = shortcut_targets(self.averaged, Placed(at[:short], times[:short], steps[:short], vectors[:short], velocity[:short]), course.guidance)
+            taught = shortcut_targets(
+                self.averaged, Placed(at[:short], times[:short], steps[:short], vectors[:short], velocity[:short]), course.guidance
+            )
             velocity = torch.cat([torch.where(told[:, None, None, None], taught, velocity[:short]), velocity[short:]])
             steps[:short] = torch.where(told, steps[:short], 0.0)
         return Placed(at, times, steps, vectors, velocity)

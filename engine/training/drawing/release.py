@@ -97,10 +97,14 @@ def _seen(pixels: UInt8[np.ndarray, "n s s 3"], progress: Progress) -> Float32[n
 
 def _row(bench: Bench, features: Float32[np.ndarray, "n f"]) -> dict[str, float]:
     near = nearness(features, bench.known)
-    return round_trip(bench.judge, features, bench.sentences, bench.wanted) | {
-        "nearest training picture, median cosine x 100": 100.0 * float(np.median(near)),
-        "closer than 0.98, %": 100.0 * float(np.mean(near > 0.98)),
-    }
+    return (
+        {"queries": float(len(features))}
+        | round_trip(bench.judge, features, bench.sentences, bench.wanted)
+        | {
+            "nearest training picture, median cosine x 100": 100.0 * float(np.median(near)),
+            "closer than 0.98, %": 100.0 * float(np.mean(near > 0.98)),
+        }
+    )
 
 
 def release_decoder(

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.nn import functional
 
 from engine.datatypes import DIMENSIONS
 
@@ -63,7 +64,7 @@ class Gaussian(nn.Module):
         off = at - begin * mean
         rest = _growth(self.rest[None], begin, length)
         apart = (_growth(self.spread[None], begin, length) - rest) * (off @ self.basis)
-        return mean + rest * off + apart @ self.basis.T
+        return mean + rest * off + functional.linear(apart, self.basis)
 
 
 def directions(vectors: Float[Tensor, "b 256"]) -> tuple[Float[Tensor, "b 256"], Float[Tensor, "b 1"]]:
