@@ -38,7 +38,7 @@ its own:
 semblance evaluate --collection shop --calibrate
 ```
 asks the collection's own titles and attribute values, takes products out, and keeps the curve in the collection's folder. It
-needs 50 products with pictures and the extra `lab`. An encoder other than the bundle has no confidence until then.
+needs 200 products with pictures and the extra `lab`. An encoder other than the bundle has no confidence until then.
 A new bundle is fitted with `semblance train --recipe confidence --data DIR --output BUNDLE`.
 
 ## Measured

@@ -72,7 +72,7 @@ def test_pairs_are_asked(data: Path, tmp_path: Path) -> None:
 def test_a_shop_too_small_for_a_confidence_of_its_own_is_told(data: Path) -> None:
     answer = run("evaluate", "-c", "shop", "--data", data, "--calibrate")
     assert answer.exit_code == 1
-    assert "needs 50" in answer.output.replace("\n", " ")
+    assert "needs 200" in answer.output.replace("\n", " ")
 
 
 def test_misses_are_gathered_from_the_log(data: Path) -> None:
