@@ -26,7 +26,7 @@ from engine.listing import Boost, Facet, Sort
 from engine.queries import EncodedQuery
 from engine.ranking import Weighing
 from engine.retrieval import Retrieved, retrieve
-from tests.storage import encoded
+from tests.storage import encoded, unit
 
 SETTINGS = Settings(threads=1, busy_timeout_ms=5000)
 TITLES = ["red shoe", "nike red shoe", "Nike Air-Max 90", "blue hat", "蓝色 帽子", "hat"]
@@ -257,9 +257,11 @@ def test_a_document_without_vectors_is_found_by_its_words(collection: Collection
 def test_an_article_number_is_first_through_the_index(collection: Collection, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(planner, "EXACT_DOCUMENTS", 10)
     monkeypatch.setattr(rows, "RESIDENT_ROWS", 0)
-    near, far = mixed(1), mixed(3)
-    collection.upsert([encoded(f"n{n}", title=near, text="lamp", sku=f"AB-{n:04}") for n in range(400)])
-    collection.upsert([encoded("wanted", title=far, text="lamp", sku="ZZ-0042")])
+    monkeypatch.setattr(relevance, "DEPTH", 5)  # so that the vectors alone do not bring in everything
+    near = mixed(0) + 0.5 * unit(400, seed=1)
+    near /= np.linalg.norm(near, axis=1, keepdims=True)
+    collection.upsert([encoded(f"n{n}", title=near[n], text="lamp", sku=f"AB-{n:04}") for n in range(400)])
+    collection.upsert([encoded("wanted", title=mixed(3), text="lamp", sku="ZZ-0042")])
     collection.compact()
     for text in ("ZZ-0042", "zz0042", "zz 0042"):
         assert ask(collection, text, 0).entries[0].key == key_of("wanted")
