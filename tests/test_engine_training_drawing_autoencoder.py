@@ -1,5 +1,7 @@
 """The autoencoder: a linear encoder known before training, and a decoder that starts as its inverse and gets better."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -51,7 +53,7 @@ def test_the_loss_sees_a_lost_edge(pictures: np.ndarray) -> None:
     assert picture_loss(shifted, wanted, 1.0) > picture_loss(shifted, wanted, 0.0)
 
 
-def test_fitting_lowers_the_loss_and_goes_on_where_it_was(pictures: np.ndarray, tmp_path) -> None:
+def test_fitting_lowers_the_loss_and_goes_on_where_it_was(pictures: np.ndarray, tmp_path: Path) -> None:
     checkpoint = tmp_path / "autoencoder.pt"
     fit = Fit(steps=3, batch=8, crop=32, warmup=1, average=0.5)
     fit_autoencoder(pictures, checkpoint, fit, 0, quiet)

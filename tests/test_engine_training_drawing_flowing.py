@@ -20,7 +20,8 @@ def quiet(_what: str, _done: int, _total: int) -> None:
 
 def unit(random: np.random.Generator, rows: int) -> np.ndarray:
     vectors = random.normal(size=(rows, 256)).astype(np.float32)
-    return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+    rows_of_one: np.ndarray = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+    return rows_of_one
 
 
 @pytest.fixture
@@ -114,8 +115,9 @@ def test_the_rate_rises_stays_and_falls() -> None:
 def test_the_average_follows_slowly() -> None:
     module = torch.nn.Linear(1, 1)
     averaged = Averaged(module, 0.9)
+    weight = averaged.module.get_parameter("weight")
     with torch.no_grad():
         module.weight.add_(1.0)
-    before = float(averaged.module.weight)
+    before = float(weight)
     averaged.update(module, step=1_000)
-    assert float(averaged.module.weight) == pytest.approx(before + 0.1, abs=1e-5)
+    assert float(weight) == pytest.approx(before + 0.1, abs=1e-5)

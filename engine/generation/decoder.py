@@ -153,7 +153,8 @@ class Decoder:
             for time, length in path.steps:
                 at = at + np.float32(length) * self._velocity(path, at, time, (told, mean))
             pixels = self._run("picture", at)
-        return np.rint(np.clip(pixels, 0, 255)).astype(np.uint8).transpose(0, 2, 3, 1)
+        drawn: UInt8[np.ndarray, "b s s 3"] = np.rint(np.clip(pixels, 0, 255)).astype(np.uint8).transpose(0, 2, 3, 1)
+        return drawn
 
     def _velocity(
         self, path: "_Path", at: Float32[np.ndarray, "b c h w"], time: float, asked: tuple[np.ndarray, np.ndarray]
@@ -163,7 +164,8 @@ class Decoder:
         both = np.concatenate([at, at])
         answers = self._run("flow", both, _all(time, both), _all(0.0, both), *asked)
         told, untold = answers[: len(at)], answers[len(at) :]
-        return untold + np.float32(path.guidance) * (told - untold)
+        guided: Float32[np.ndarray, "b c h w"] = untold + np.float32(path.guidance) * (told - untold)
+        return guided
 
     def _run(self, graph: str, *inputs: np.ndarray) -> Float32[np.ndarray, "..."]:
         answer: Float32[np.ndarray, ...] = self._requests[graph].infer(inputs, share_inputs=True)[0]
@@ -172,7 +174,8 @@ class Decoder:
     def _see(self, image: Image) -> Float32[np.ndarray, "c h w"]:
         pixels = np.asarray(squash(image, self.size))[None]
         with self._turn:
-            return self._run("latents", pixels)[0]
+            latents: Float32[np.ndarray, "c h w"] = self._run("latents", pixels)[0]
+        return latents
 
 
 @dataclass(frozen=True, slots=True)

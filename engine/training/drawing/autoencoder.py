@@ -60,16 +60,14 @@ class PictureEncoder(nn.Module):
         Colours get variance 1. Patterns get the square root of their share of the brightness: a flow then draws colours first and
         details last, and its loss weighs them so.
         """
-        patches = (
-            functional.pixel_unshuffle(pixels, FACTOR).unflatten(1, (3, FACTOR * FACTOR)).movedim((1, 2), (-2, -1)).flatten(0, 2)
-        )
+        patches = functional.pixel_unshuffle(pixels, FACTOR).movedim(1, -1).reshape(-1, 3, FACTOR * FACTOR)
         colours = patches.mean(2)
         spread, axes = _components(colours, 3)
         grey = patches.mean(1)
         detail, patterns = _components(grey - grey.mean(1, keepdim=True), self.linear.out_channels - 3)
         hues = (axes / spread)[:, None, :].expand(3, FACTOR * FACTOR, 3) / FACTOR**2
         shapes = (patterns / (detail * spread[0]).sqrt())[None].expand(3, -1, -1) / 3
-        weight = torch.cat([hues, shapes], 2).permute(2, 0, 1).unflatten(2, (FACTOR, FACTOR))
+        weight = torch.cat([hues, shapes], 2).permute(2, 0, 1).reshape(-1, 3, FACTOR, FACTOR)
         self.linear.weight.copy_(weight)
         self.linear.bias.copy_(-(patches.mean(0) * weight.flatten(2)).sum((1, 2)))  # type: ignore[union-attr]  # it was built with one
 
@@ -124,4 +122,4 @@ class Autoencoder(nn.Module):
         weight, bias = self.encoder.linear.weight.flatten(1), self.encoder.linear.bias
         inverse = torch.linalg.pinv(weight)
         self.decoder.linear.weight.copy_(inverse[:, :, None, None])
-        self.decoder.linear.bias.copy_(-inverse @ bias)  # type: ignore[union-attr,operator]  # both were built with one
+        self.decoder.linear.bias.copy_(-inverse @ bias)  # type: ignore[union-attr]  # both were built with one

@@ -59,7 +59,8 @@ def _best(
 ) -> UInt8[np.ndarray, "n s s 3"]:
     seen = encoder.encode_images([Image.fromarray(picture) for picture in drawn])
     best = (seen * asked).sum(1).reshape(-1, count).argmax(1)
-    return drawn.reshape(-1, count, *drawn.shape[1:])[np.arange(len(best)), best]
+    chosen: UInt8[np.ndarray, "n s s 3"] = drawn.reshape(-1, count, *drawn.shape[1:])[np.arange(len(best)), best]
+    return chosen
 
 
 def round_trip(

@@ -65,7 +65,7 @@ class Adapter(nn.Module):
         """Adapt unit vectors; `given` is 0 where there is none."""
         adapted = self.norm(self.linear(vectors))
         signal = given * adapted + (1 - given) * self.anything
-        return signal, self.tokens(functional.silu(signal)).unflatten(1, (self.shape.tokens, self.shape.inner))
+        return signal, self.tokens(functional.silu(signal)).reshape(-1, self.shape.tokens, self.shape.inner)
 
     @torch.no_grad()
     def start_from(self, vectors: Float[Tensor, "n 256"]) -> None:
@@ -174,8 +174,8 @@ class Flow(nn.Module):
         base = self.gaussian(latents.flatten(1), mean, time, step)
         meaning, tokens = self.adapter(unit, given)
         signal = functional.silu(meaning + self.clock(torch.cat([self._waves(time), self._waves(step)], 1)))
-        seen = torch.cat([latents, mean.unflatten(1, latents.shape[1:])], 1)
-        return base.unflatten(1, latents.shape[1:]) + self._correct(seen, tokens, signal)
+        seen = torch.cat([latents, mean.reshape(latents.shape)], 1)
+        return base.reshape(latents.shape) + self._correct(seen, tokens, signal)
 
     def _correct(
         self, seen: Float[Tensor, "b d h w"], tokens: Float[Tensor, "b t w"], signal: Float[Tensor, "b s"]
@@ -201,10 +201,10 @@ class Flow(nn.Module):
         words = torch.cat([tokens, x.flatten(2).transpose(1, 2) + self.places], 1)
         for layer in self.inner:
             words = layer(words, signal)
-        return words[:, self.shape.tokens :].transpose(1, 2).unflatten(2, (side, side))
+        return words[:, self.shape.tokens :].transpose(1, 2).reshape(-1, self.shape.inner, side, side)
 
     def _waves(self, x: Float[Tensor, " b"]) -> Float[Tensor, "b w"]:
-        angles = x[:, None] * self.frequencies * (math.pi / 2)
+        angles = x[:, None] * self.get_buffer("frequencies") * (math.pi / 2)
         return torch.cat([angles.sin(), angles.cos()], 1)
 
 

@@ -76,7 +76,8 @@ def _blurred(vectors: Float32[np.ndarray, "b w"], course: Course, random: np.ran
     strength = course.blur * random.random((len(vectors), 1)) ** 2
     noise = random.normal(size=vectors.shape) / vectors.shape[1] ** 0.5
     kept = random.random((len(vectors), 1)) >= course.forgotten
-    return ((vectors + strength * noise) * kept).astype(np.float32)
+    blurred: Float32[np.ndarray, "b w"] = ((vectors + strength * noise) * kept).astype(np.float32)
+    return blurred
 
 
 class FlowTrainer:
@@ -165,7 +166,8 @@ def start(drawing: Drawing, drawables: Drawables, seed: int) -> None:
 
 
 def _normal(vectors: Vectors) -> Vectors:
-    return (vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-6)).astype(np.float32)
+    unit: Vectors = (vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-6)).astype(np.float32)
+    return unit
 
 
 @dataclass(frozen=True, slots=True)
