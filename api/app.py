@@ -61,7 +61,7 @@ def create_app(settings: Settings, engine: SearchEngine | None = None, studio: D
     )
     for module in (search, voice, documents, collections, snapshots, embeddings, generate, imports, jobs, operations):
         app.include_router(module.router)
-    app.include_router(pages.page_router(settings.fetch_hosts))
+    app.include_router(pages.page_router(settings))
     app.mount("/static", pages.Assets(directory=pages.STATIC), name="static")
     errors.install(app)
     _protect(app, settings, buckets)

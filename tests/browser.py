@@ -7,8 +7,12 @@ import base64
 import re
 from urllib.parse import urlsplit
 
+from playwright.sync_api import expect
+
 from engine.testing import COLOURS
 from tests.conftest import one_colour
+
+expect.set_options(timeout=20_000)  # a machine that does much else besides is no reason to fail
 
 PHONE = {"viewport": {"width": 360, "height": 740}, "has_touch": True, "is_mobile": True}
 QUIET = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update", "--no-first-run"]
@@ -68,6 +72,12 @@ class Visit:
         assert unexpected == []
         # Pictures a visitor gave are shown from `blob:` addresses, which have no host.
         assert self.hosts <= {urlsplit(self.address).netloc, ""}
+
+
+def let_server_do(page, **abilities):
+    """Play what a server says it can do beside searching."""
+    answer = {"draws": False, "listens": False, "fetches": False} | abilities
+    page.route("**/static/abilities.json", lambda route: route.fulfill(json=answer))
 
 
 def first(page):

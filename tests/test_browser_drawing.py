@@ -10,7 +10,7 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import expect
 
-from tests.browser import CARDS, fill_shop, first, search
+from tests.browser import CARDS, fill_shop, first, let_server_do, search
 from tests.conftest import one_colour
 
 pytestmark = pytest.mark.browser
@@ -40,6 +40,7 @@ def page(visit):
     def find_nothing(route):
         route.fulfill(json=route.fetch().json() | {"decision": "generate", "confidence": 0.05})
 
+    let_server_do(page, draws=True)
     page.route("**/search/text", find_nothing)
     page.goto(visitor.address + "/?c=shop&q=purple+glass+piano")
     expect(page.get_by_role("heading", name="Have it drawn instead")).to_be_visible()
@@ -94,6 +95,14 @@ def test_what_is_refused_says_why(page):
     page.route("**/v1/generate", lambda route: route.fulfill(status=422, json=refusal, content_type="application/problem+json"))
     page.get_by_role("button", name="Draw it").click()
     expect(page.get_by_role("alert")).to_have_text("this is not drawn: it names a weapon")
+
+
+def test_a_server_that_cannot_draw_offers_none(page):
+    page.unroute("**/static/abilities.json")
+    let_server_do(page, draws=False)
+    page.reload()
+    expect(page.get_by_role("heading", name="Nothing in this catalogue")).to_be_visible()
+    expect(page.locator(".drawing")).to_have_count(0)
 
 
 def test_a_new_search_forgets_the_drawing(page):

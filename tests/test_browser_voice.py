@@ -5,7 +5,7 @@ from functools import partial
 import pytest
 from playwright.sync_api import expect
 
-from tests.browser import fill_shop, first
+from tests.browser import fill_shop, first, let_server_do
 
 pytestmark = pytest.mark.browser
 
@@ -20,6 +20,11 @@ def visit(visits, shop):
     return partial(visits, shop.address, permissions=["microphone"])
 
 
+def open_listening(visitor):
+    let_server_do(visitor.page, listens=True)
+    return visitor.open("/?c=shop")
+
+
 def record(page):
     page.get_by_role("button", name="Search by voice").click()
     expect(page.get_by_placeholder("Listening…")).to_be_visible()
@@ -28,7 +33,7 @@ def record(page):
 
 
 def test_what_was_said_is_searched_for(visit, shop):
-    page = visit().open("/?c=shop")
+    page = open_listening(visit())
     recordings = []
 
     def hear(route):
@@ -44,23 +49,33 @@ def test_what_was_said_is_searched_for(visit, shop):
     assert len(recordings[0].post_data_buffer) > 500
 
 
-def test_a_recording_without_words_says_so_and_a_deaf_server_offers_no_microphone(visit):
+def test_a_recording_without_words_says_so(visit):
     visitor = visit()
-    visitor.tolerated = "422|501"
-    page = visitor.open("/?c=shop")
+    visitor.tolerated = "422"
+    page = open_listening(visitor)
 
-    def refuse(route, status, detail):
-        body = {"status": status, "title": "x", "detail": detail}
-        route.fulfill(status=status, json=body, content_type="application/problem+json")
-
-    page.route("**/search/voice", lambda route: refuse(route, 422, "there are no words in the recording"))
+    refusal = {"status": 422, "title": "Invalid audio", "detail": "there are no words in the recording"}
+    answer = {"status": 422, "json": refusal, "content_type": "application/problem+json"}
+    page.route("**/search/voice", lambda route: route.fulfill(**answer))
     record(page)
     expect(page.get_by_role("alert")).to_have_text("there are no words in the recording")
-    page.unroute("**/search/voice")
-    page.route("**/search/voice", lambda route: refuse(route, 501, "voice needs an optional package"))
-    record(page)
-    expect(page.get_by_role("alert")).to_have_text("This server does not understand speech.")
+
+
+def test_a_server_that_cannot_listen_offers_no_microphone(visit):
+    visitor = visit()
+    let_server_do(visitor.page, listens=False)
+    page = visitor.open("/?c=shop")
+    expect(first(page)).to_be_visible()
     expect(page.get_by_role("button", name="Search by voice")).to_have_count(0)
+
+
+def test_the_server_says_what_it_can_do(shop):
+    from importlib.util import find_spec
+
+    abilities = shop.client.get("/static/abilities.json").json()
+    assert abilities["fetches"] is False
+    assert abilities["listens"] is (find_spec("faster_whisper") is not None)
+    assert isinstance(abilities["draws"], bool)
 
 
 def test_the_page_alone_may_use_the_microphone(shop):

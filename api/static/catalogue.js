@@ -9,6 +9,11 @@ export function listCollections() {
   return get("/v1/collections");
 }
 
+// What this server can do beside searching: { draws, listens, fetches }
+export function readAbilities() {
+  return get("/static/abilities.json");
+}
+
 export async function readDocument(collection, id, signal) {
   return get(`/v1/collections/${encodeURIComponent(collection)}/documents/${encodeURIComponent(id)}`, signal);
 }

@@ -3,7 +3,7 @@
 import { render } from "./vendor/lit-html/lit-html.js";
 import * as address from "./address.js";
 import { actionsOf, pictures, takePicture } from "./actions.js";
-import { listCollections, readDocument } from "./catalogue.js";
+import { listCollections, readAbilities, readDocument } from "./catalogue.js";
 import { language, messages } from "./messages.js";
 import { carriesFiles, pictureIn } from "./pictures.js";
 import { failed, remember, run } from "./searching.js";
@@ -83,9 +83,9 @@ async function start() {
   show({ problem: null, locked: null, loading: true, query, where, chosen, sort, landing: !query && !like && !url && !where && !sort });
   let unusable = {};
   try {
-    const found = await listCollections();
+    const [found, abilities] = await Promise.all([listCollections(), readAbilities()]);
     unusable = found.unusable;
-    show({ collections: found.collections });
+    show({ collections: found.collections, abilities });
   } catch (error) {
     show({ loading: false, ...failed(error, false) });
     return;

@@ -8,7 +8,7 @@ import { brush, icon } from "./view-parts.js";
 // `grid` lays out products; it is given, because the grid's own view shows drawings too.
 export function drawing(state, actions, grid) {
   if (state.browsing || !state.query.trim() || !["generate", "abstain"].includes(state.result.decision)) return nothing;
-  if (!state.drawing) return state.result.decision === "generate" ? offer(actions) : nothing;
+  if (!state.drawing) return state.result.decision === "generate" && state.abilities.draws ? offer(actions) : nothing;
   const { job, problem } = state.drawing;
   if (problem || job?.state === "failed") return html`<section class="drawing"><p class="wrong" role="alert">${problem || job.message || messages.drawingFailed}</p></section>`;
   if (job && hasEnded(job) && job.result?.drawing) return finished(job.result, state, actions, grid);

@@ -43,7 +43,7 @@ function header(state, actions) {
         ${box(state, actions)}
         <input id="picture-file" type="file" accept="image/*" hidden @change=${actions.chosen}>
         <input id="picture-camera" type="file" accept="image/*" capture="environment" hidden @change=${actions.chosen}>
-        ${state.landing ? dropZone(actions) : nothing} ${weighing(state, actions)}
+        ${state.landing ? dropZone(state, actions) : nothing} ${weighing(state, actions)}
         ${state.notice ? html`<p class="notice" role="alert">${state.notice}</p>` : nothing}
       </search>
     </header>
@@ -63,7 +63,7 @@ function box(state, actions) {
       <button class="round" type="button" ?hidden=${!state.query} aria-label=${messages.clear} title=${messages.clear} @click=${actions.clear}>
         ${icon(cross)}
       </button>
-      ${canRecord() && !state.deaf && !state.query ? microphoneButton(state, actions) : nothing}
+      ${canRecord() && state.abilities.listens && !state.query ? microphoneButton(state, actions) : nothing}
       <button class="round picture-button" type="button" aria-label=${messages.searchByPicture} title=${messages.searchByPicture} @click=${actions.choose}>
         ${icon(camera)}
       </button>
@@ -130,11 +130,11 @@ function chip(face, title, remove, actions) {
   `;
 }
 
-function dropZone(actions) {
+function dropZone({ abilities }, actions) {
   return html`
     <div class="drop-zone">
       ${icon(frame)}
-      <p>${messages.dropHint}<small>${messages.linkHint}</small></p>
+      <p>${messages.dropHint}${abilities.fetches ? html`<small>${messages.linkHint}</small>` : nothing}</p>
       <div class="drop-buttons">
         <button type="button" class="button" @click=${actions.choose}>${messages.choosePicture}</button>
         <button type="button" class="button phone-only" @click=${actions.photograph}>${messages.takePhoto}</button>

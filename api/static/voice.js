@@ -54,6 +54,6 @@ async function understand(recording) {
   } catch (error) {
     const outcome = failed(error, false);
     if (outcome.locked) show({ listening: "", ...outcome });
-    else show({ listening: "", deaf: error.status === 501, notice: error.status === 501 ? messages.deaf : error.message || messages.offline });
+    else show({ listening: "", notice: error.message || messages.offline });
   }
 }

@@ -138,7 +138,6 @@ export default {
   listening: "Ich höre zu…",
   understanding: "Wird verstanden…",
   noMicrophone: "Es gibt kein Mikrofon, oder diese Seite darf es nicht benutzen.",
-  deaf: "Dieser Server versteht keine Sprache.",
 
   // Names of attributes that feeds use often; others are shown as they are
   attributes: {

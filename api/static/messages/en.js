@@ -138,7 +138,6 @@ export default {
   listening: "Listening…",
   understanding: "Understanding…",
   noMicrophone: "There is no microphone, or this page may not use it.",
-  deaf: "This server does not understand speech.",
 
   // Names of attributes that feeds use often; others are shown as they are
   attributes: {

@@ -136,7 +136,6 @@ export default {
   listening: "正在聆听…",
   understanding: "正在识别…",
   noMicrophone: "没有麦克风，或此页面无权使用。",
-  deaf: "此服务器不支持语音识别。",
 
   // Names of attributes that feeds use often; others are shown as they are
   attributes: {
