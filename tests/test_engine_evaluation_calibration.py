@@ -34,7 +34,11 @@ def fill(engine: SearchEngine, folder: Path, things: tuple[str, ...]) -> None:
     engine.index("shop", documents, base=folder)
 
 
-def test_a_collection_of_any_encoder_gets_a_confidence(engine: SearchEngine, tmp_path: Path) -> None:
+def test_a_collection_of_any_encoder_gets_a_confidence(
+    engine: SearchEngine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for limit in ("MOST_ASKED", "FOREIGN", "NONSENSE"):
+        monkeypatch.setattr(f"engine.evaluation.calibration.{limit}", 60)
     fill(engine, tmp_path, THINGS)
     assert engine.search("shop", "violin").confidence is None
     figures = calibrate_collection(engine, "shop")
