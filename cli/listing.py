@@ -43,9 +43,7 @@ OPTIONS: dict[str, tuple[Any, Any]] = {
     "cursor": (
         Annotated[
             str | None,
-            typer.Option(
-                "--cursor", metavar="CURSOR", help="* begins a list turned page by page; what was printed continues it."
-            ),
+            typer.Option("--cursor", metavar="CURSOR", help="* begins a list turned page by page; what was printed continues it."),
         ],
         None,
     ),
