@@ -34,6 +34,7 @@ def page_router(settings: Settings) -> APIRouter:
     """Serve the pages as the settings have them: which pictures may be shown, and what the page may offer."""
     router = APIRouter(include_in_schema=False)
     policy = page_policy(settings.fetch_hosts)
+    able = abilities_of(settings)
 
     @router.get("/")
     async def search_page() -> Response:
@@ -49,7 +50,7 @@ def page_router(settings: Settings) -> APIRouter:
 
     @router.get("/static/abilities.json")
     async def abilities() -> Response:
-        return json_answer(abilities_of(settings))
+        return json_answer(able)
 
     @router.get("/favicon.ico")
     async def favicon() -> Response:
