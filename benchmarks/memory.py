@@ -3,8 +3,8 @@
     python -m benchmarks.memory [--rows 400000] [--every 50000] [--json FILE]
 
 Documents have a picture, a title, a text of a dozen words and five attributes; their vectors are given, so no encoder is loaded.
-They are committed in batches of 100, and the process compacts in the background as any indexing job does. `anonymous_mb` is what the
-process itself holds; `resident_mb` also counts pages of files that the system takes back when it needs them.
+They are committed in batches of 100, and the process compacts in the background as any indexing job does. `anonymous_mb` is what
+the process itself holds; `resident_mb` also counts pages of files that the system takes back when it needs them.
 """
 
 import argparse

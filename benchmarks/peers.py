@@ -44,7 +44,7 @@ def hnsw_flat(faiss: Any, vectors: Vectors, folder: Path) -> Ask:  # noqa: ANN40
     index = faiss.IndexHNSWFlat(vectors.shape[1], 32, faiss.METRIC_INNER_PRODUCT)
     index.hnsw.efConstruction = 120
     index.add(vectors)
-    return lambda queries, effort: index.search(queries, K, params=faiss.SearchParametersHNSW(efSearch=max(effort, K)))[1]  # type: ignore[no-any-return]
+    return lambda queries, effort: index.search(queries, K, params=faiss.SearchParametersHNSW(efSearch=max(effort, K)))[1]
 
 
 def ivf_flat(faiss: Any, vectors: Vectors, folder: Path) -> Ask:  # noqa: ANN401
@@ -54,7 +54,7 @@ def ivf_flat(faiss: Any, vectors: Vectors, folder: Path) -> Ask:  # noqa: ANN401
     index = faiss.index_factory(vectors.shape[1], f"IVF{lists},Flat", faiss.METRIC_INNER_PRODUCT)
     index.train(vectors[:: max(1, len(vectors) // (40 * lists))])
     index.add(vectors)
-    return lambda queries, effort: index.search(queries, K, params=faiss.SearchParametersIVF(nprobe=min(effort, lists)))[1]  # type: ignore[no-any-return]
+    return lambda queries, effort: index.search(queries, K, params=faiss.SearchParametersIVF(nprobe=min(effort, lists)))[1]
 
 
 def hnswlib(module: Any, vectors: Vectors, folder: Path) -> Ask:  # noqa: ANN401

@@ -9,10 +9,11 @@ The full runs, on a machine that does nothing else (a disk with 60 GB for ten mi
     python -m benchmarks.search --rows 10000 100000 1000000 --views image --peers --vectors real.npy
     python -m benchmarks.search --rows 10000000 --views image --vectors real.npy --json benchmarks/results/search-10m.json
 
-Every document has a picture and, with `--views both`, a title. Its vectors are made by jittering base vectors: those of
-`--vectors` (real embeddings, float [n, 256]) or 2,000 made-up ones in 40 groups. A query is another jitter of a base vector, shifted
-by a fixed gap and noise, as texts lie beside pictures. Recall@10 compares with brute force over the float32 vectors, block by block,
-in the same run. One query at a time; peers (`benchmarks.peers`) also in one batch, at the least effort that reaches each recall. A
+Every document has a picture and, with `--views both`, a title. Vectors are made by jittering base vectors: those of
+`--vectors` (real embeddings, float [n, 256]) or 2,000 made-up ones in 40 groups. A query is another jitter of a base vector,
+shifted by a fixed gap and noise, as texts lie beside pictures. Recall@10 compares with brute force over the float32 vectors, block by
+block, in the same run. One query at a time; peers (`benchmarks.peers`) also in one batch, at the least effort that reaches each
+recall. A
 peer that is not installed is named with the reason.
 """
 
@@ -43,7 +44,8 @@ K = 10
 
 def unit(vectors: np.ndarray) -> Vectors:
     """Divide rows by their length."""
-    return (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
+    divided: Vectors = (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
+    return divided
 
 
 def base_vectors(path: Path | None) -> Vectors:

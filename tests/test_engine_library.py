@@ -205,6 +205,7 @@ def test_a_copy_takes_the_place_of_the_old_one(engine: SearchEngine, data: Path,
         assert other.collection("shop").fingerprint == OtherEncoder.fingerprint
         old, new = (e.collection("shop").embeddings_of("p0")[0].vector for e in (engine, other))
         assert old is not None
+        assert new is not None
         assert np.array_equal(new, -old)
         assert best(engine, "shop") == "p0"  # a process of the old encoder goes on
         with pytest.raises(InvalidInput, match="already"):
@@ -241,7 +242,7 @@ def interrupting(done: int, total: int) -> None:
 
 
 def test_what_is_written_meanwhile_is_copied_too(engine: SearchEngine, data: Path, tmp_path: Path):
-    written = []
+    written: list[object] = []
 
     def writing(done: int, total: int) -> None:
         if not written:

@@ -65,7 +65,7 @@ class ColumnsWriter:
         self._builder = ColumnsBuilder()
 
     def _merged(self, file: BinaryIO, name: str) -> dict[str, list[Place]]:
-        merged = {}
+        merged: dict[str, list[Place]] = {}
         for kind in KINDS:
             shares = [Share(first, column[kind]) for first, columns in self._blocks if kind in (column := columns.get(name))]
             if shares:

@@ -46,8 +46,9 @@ def _write_documents(folder: Path, connection: sqlite3.Connection, keys: np.ndar
                 break
         lexical.finish()
     finally:
-        for writer in (*writers.values(), lexical):
+        for writer in writers.values():
             writer.close()
+        lexical.close()
     columns.finish()
     np.save(folder / "keys.npy", np.frombuffer(written, np.int64) if written else np.zeros(0, np.int64))
     if max(map(len, writers.values())) >= limit:
