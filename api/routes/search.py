@@ -108,7 +108,7 @@ async def answer_query(
     drawing: DrawingJobs = request.app.state.drawing
     first_page = query.cursor in (None, START)
     body["generation"] = await drawing.fall_back(request, collection, query, result, wanted) if first_page else None
-    return json_answer(body | (more or {}))
+    return json_answer(body | dict(more or {}))
 
 
 async def _term(part: SearchTerm, services: Services) -> Term:
