@@ -37,7 +37,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with torch.no_grad():
         drawing.flow.gaussian.spread.abs_().add_(0.1)
         drawing.flow.gaussian.rest.abs_().add_(0.1)
-    trained = Trained("tiny", "0123456789abcdef", 4, 2.0, {"seed": 0})
+    trained = Trained("tiny", "0123456789abcdef", 4, 2.0, 4, 0.7, {"seed": 0})
     return export_decoder(autoencoder, drawing, tmp_path_factory.mktemp("decoder") / "decoder", trained)
 
 

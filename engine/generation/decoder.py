@@ -44,8 +44,8 @@ PER_BATCH = 8
 class DecoderManifest:
     """What `decoder.json` says: `encoder` is the fingerprint of the encoder whose vectors it was trained on.
 
-    With `steps` or fewer it takes shortcuts, which have the guidance `guidance` inside them; with more it follows the plain
-    flow, guided at every step.
+    It follows the flow for `steps` steps, guided by `guidance` at each; with `shortcuts` steps or fewer it takes shortcuts, which
+    have the guidance inside them. `temperature` is the strength of the noise it starts from: below 1 it draws the likelier.
     """
 
     name: str
@@ -55,6 +55,8 @@ class DecoderManifest:
     factor: int
     steps: int
     guidance: float
+    shortcuts: int
+    temperature: float
     training: dict[str, Any]
     files: dict[str, FileRecord]
 
@@ -185,6 +187,7 @@ class _Path:
     steps: tuple[tuple[float, float], ...]
     shortcut: float
     guidance: float
+    temperature: float
     start: tuple[Float32[np.ndarray, "c h w"], float] | None
 
     @classmethod
@@ -197,15 +200,16 @@ class _Path:
     ) -> "_Path":
         """Take shortcuts where they were learned: for the trained numbers of steps, from pure noise, at the trained guidance."""
         count = steps or manifest.steps
-        learned = count <= manifest.steps and count & (count - 1) == 0 and guidance in (None, manifest.guidance)
+        learned = count <= manifest.shortcuts and count & (count - 1) == 0 and guidance in (None, manifest.guidance)
         begin = 0.0 if start is None else 1.0 - start[1]
         first = round(begin * count)
         times = [number / count for number in range(min(first, count - 1), count)]
         chosen = manifest.guidance if guidance is None else guidance
-        return cls(tuple((time, 1 / count) for time in times), 1 / count if learned else 0.0, chosen, start)
+        return cls(tuple((time, 1 / count) for time in times), 1 / count if learned else 0.0, chosen, manifest.temperature, start)
 
     def enter(self, noise: Float32[np.ndarray, "b c h w"]) -> Float32[np.ndarray, "b c h w"]:
         """Begin at noise, or between noise and the picture that is to be redrawn."""
+        noise = noise * np.float32(self.temperature)
         if self.start is None:
             return noise
         time = np.float32(self.steps[0][0])

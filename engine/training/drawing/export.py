@@ -4,7 +4,7 @@ The flow's matrices are stored in 8 bits with one scale a row, its convolutions 
 as in the towers' graphs.
 """
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,8 @@ class Trained:
     encoder: str
     steps: int
     guidance: float
+    shortcuts: int
+    temperature: float
     training: dict[str, Any]
 
 
@@ -86,7 +88,5 @@ def finish_decoder(output: Path, sizes: tuple[int, int], trained: Trained) -> No
     )
     files["MODEL_CARD.md"] = record(output / "MODEL_CARD.md")
     size, channels = sizes
-    manifest = DecoderManifest(
-        trained.name, trained.encoder, size, channels, FACTOR, trained.steps, trained.guidance, trained.training, files
-    )
+    manifest = DecoderManifest(size=size, channels=channels, factor=FACTOR, files=files, **asdict(trained))
     write_manifest(output, manifest)

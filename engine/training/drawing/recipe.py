@@ -15,7 +15,9 @@ from engine.training.drawing.gallery import drawn_items, picture_vectors, pixels
 from engine.training.drawing.release import build_bench, release_decoder
 from engine.training.features import Progress
 
-STEPS = 4
+STEPS = 8
+SHORTCUTS = 4
+TEMPERATURE = 0.7
 FIT = Fit()
 COURSE = Course()
 
@@ -38,7 +40,8 @@ def train_decoder(data: Path, bundle: Path, output: Path, *, work: Path, seed: i
         "parameters": parameters_of(autoencoder, drawing),
         "course": f"Autoencoder: {FIT.steps} steps of {FIT.batch} crops. Flow: {COURSE.steps} steps of {COURSE.batch} pictures.",
     }
-    export_decoder(autoencoder, drawing, output, Trained("default", encoder.fingerprint, STEPS, COURSE.guidance, training))
+    trained = Trained("default", encoder.fingerprint, STEPS, COURSE.guidance, SHORTCUTS, TEMPERATURE, training)
+    export_decoder(autoencoder, drawing, output, trained)
     shop = np.array([item.source == "fashion" for item in items])
     release_decoder(output, build_bench(data, work, seed, progress), encoder, pictures[shop], progress)
     return output

@@ -83,10 +83,11 @@ def measure(
 
 def drawings_of(decoder: Decoder) -> dict[str, Sampling]:
     """List the ways of drawing that are compared: few steps and many, one drawing and the best of four."""
-    few = decoder.manifest.steps
+    few, fewest = decoder.manifest.steps, decoder.manifest.shortcuts
     return {
         f"drawing, {few} steps, best of 4": Sampling(4),
         f"drawing, {few} steps": Sampling(1),
+        f"drawing, {fewest} shortcuts": Sampling(1, fewest),
         f"drawing, {MANY_STEPS} steps": Sampling(1, MANY_STEPS),
     }
 
@@ -114,7 +115,8 @@ def release_decoder(
     manifest = read_manifest(folder)
     figures = measure(bench, Decoder.load(folder), encoder, training_pictures, progress)
     training = manifest.training | {"figures": figures}
-    trained = Trained(manifest.name, manifest.encoder, manifest.steps, manifest.guidance, training)
+    kept = {name: getattr(manifest, name) for name in ("name", "encoder", "steps", "guidance", "shortcuts", "temperature")}
+    trained = Trained(training=training, **kept)
     finish_decoder(folder, (manifest.size, manifest.channels), trained)
     return figures
 
