@@ -11,10 +11,9 @@ The full runs, on a machine that does nothing else (a disk with 60 GB for ten mi
 
 Every document has a picture and, with `--views both`, a title. Vectors are made by jittering base vectors: those of
 `--vectors` (real embeddings, float [n, 256]) or 2,000 made-up ones in 40 groups. A query is another jitter of a base vector,
-shifted by a fixed gap and noise, as texts lie beside pictures. Recall@10 compares with brute force over the float32 vectors, block by
-block, in the same run. One query at a time; peers (`benchmarks.peers`) also in one batch, at the least effort that reaches each
-recall. A
-peer that is not installed is named with the reason.
+shifted by a fixed gap and noise, as texts lie beside pictures. Recall@10 compares with brute force over the float32 vectors, block
+by block, in the same run. One query at a time; peers (`benchmarks.peers`) also in one batch, at the least effort that reaches each
+recall. A peer that is not installed is named with the reason.
 """
 
 import argparse

@@ -96,18 +96,18 @@ class AnnIndex:
         return self._lists == 0
 
     def search(
-        self, vectors: Vectors, k: int, allowed: "RowSet | None", *, probes: int = PROBES
+        self, vectors: Vectors, k: int, allowed: "RowSet | None", *, probes: int | None = None
     ) -> tuple[Float32[np.ndarray, "q k"], Int64[np.ndarray, "q k"]]:
         """Find `k` rows per query among `allowed`; scores are approximate, -1 stands where nothing was found.
 
-        `probes` inverted lists are visited when every row is allowed, more the fewer are.
+        `probes` inverted lists (`PROBES` by default) are visited when every row is allowed, more the fewer are.
         """
         if vectors.ndim != 2 or vectors.shape[1] != DIMENSIONS:
             raise InvalidQuery(f"query vectors have shape {vectors.shape}: they must be [q, {DIMENSIONS}]")
         self._faiss.omp_set_num_threads(self._threads if len(vectors) > 1 else 1)  # holds for the calling thread
         selector = None if allowed is None else allowed.selector
         if self._lists:
-            visited = self._visited(probes, k, len(self) if allowed is None else len(allowed))
+            visited = self._visited(probes or PROBES, k, len(self) if allowed is None else len(allowed))
             parameters = self._faiss.SearchParametersIVF(sel=selector, nprobe=visited)
         else:
             parameters = self._faiss.SearchParameters(sel=selector)

@@ -26,7 +26,7 @@ from pyroaring import BitMap, BitMap64
 
 from engine.datatypes import VIEWS, Matches, Vectors, View
 from engine.errors import CollectionCorrupt
-from engine.index.ann import PROBES, AnnIndex, RowSet
+from engine.index.ann import AnnIndex, RowSet
 from engine.index.attributes import Columns
 from engine.index.lexical import Lexical
 from engine.index.matches import admitted_by, best_matches, check_vectors, contenders, ranked
@@ -139,7 +139,7 @@ class SegmentView:
 
 
 def nearest_documents(
-    rows: Rows, index: AnnIndex, vectors: Vectors, k: int, allowed: RowSet | None, *, probes: int = PROBES
+    rows: Rows, index: AnnIndex, vectors: Vectors, k: int, allowed: RowSet | None, *, probes: int | None = None
 ) -> list[np.ndarray | None]:
     """Gather candidates (document numbers, ascending) for the `k` best of each query from the approximate index.
 
