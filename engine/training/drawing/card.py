@@ -10,9 +10,9 @@ for finding the real products nearest to it: a drawing is not a product.
 {megabytes:.1f} MB on disk: a flow ({flow} parameters), a picture decoder ({picture} parameters), a linear map back to latents.
 
 ## What it was trained on
-- A fashion catalogue's 11,203 training products, with the vectors of their pictures, titles and everyday queries in English and
-  Chinese. It states no licence beyond citing its authors: treat it as research data.
-- 1,552 emoji pictures with the vectors of their pictures, labels and tags (MIT).
+- A fashion catalogue's 11,203 training products, with the vectors of their pictures, titles and English everyday
+  queries. It states no licence beyond citing its authors: treat it as research data.
+- 1,552 emoji pictures with the vectors of their pictures and of their English and Chinese labels (MIT).
 Nothing else: it cannot draw what a fashion shop and an emoji font do not show.
 
 {course}

@@ -23,7 +23,7 @@ Array = TypeVar("Array", bound=np.ndarray)
 SIDE = 128
 PICTURES_PER_CALL = 64
 TEXTS_PER_CALL = 512
-TOLD = {"title": ("en",), "query": ("en", "zh"), "label": ("en", "zh"), "tag": ("en",)}
+TOLD = {"title": ("en",), "query": ("en",), "label": ("en", "zh")}
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +86,7 @@ def text_vectors(encoder: Encoder, texts: Sequence[str], work: Path, progress: P
 
 
 def told_of(items: Sequence[Item]) -> Told:
-    """Choose the texts a picture is drawn from: titles, everyday queries, labels and tags, in English and Chinese."""
+    """Choose the texts a picture is drawn from: titles, everyday queries and labels; other languages have nearly the same vectors."""
     told = [(c.text, row) for row, item in enumerate(items) for c in item.captions if c.language in TOLD.get(c.kind, ())]
     return Told(tuple(text for text, _ in told), np.array([row for _, row in told], np.int64))
 

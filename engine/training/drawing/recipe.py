@@ -18,8 +18,8 @@ from engine.training.features import Progress
 STEPS = 8
 SHORTCUTS = 4
 TEMPERATURE = 0.7
-FIT = Fit()
-COURSE = Course()
+FIT = Fit(steps=760)
+COURSE = Course(steps=2_911, rate=1.5e-3, warmup=40, pictured=0.4, plain=0.6)
 
 
 def train_decoder(data: Path, bundle: Path, output: Path, *, work: Path, seed: int = 0, progress: Progress) -> Path:
