@@ -175,7 +175,8 @@ class Flow(nn.Module):
         meaning, tokens = self.adapter(unit, given)
         signal = functional.silu(meaning + self.clock(torch.cat([self._waves(time), self._waves(step)], 1)))
         seen = torch.cat([latents, mean.reshape(latents.shape)], 1)
-        return base.reshape(latents.shape) + self._correct(seen, tokens, signal)
+        velocity: Tensor = base.reshape(latents.shape) + self._correct(seen, tokens, signal)
+        return velocity
 
     def _correct(
         self, seen: Float[Tensor, "b d h w"], tokens: Float[Tensor, "b t w"], signal: Float[Tensor, "b s"]

@@ -86,7 +86,7 @@ def text_vectors(encoder: Encoder, texts: Sequence[str], work: Path, progress: P
 
 
 def told_of(items: Sequence[Item]) -> Told:
-    """Choose the texts a picture is drawn from: titles, everyday queries and labels; other languages have nearly the same vectors."""
+    """Choose the texts a picture is drawn from: titles, everyday queries and labels, mostly English; the space is shared."""
     told = [(c.text, row) for row, item in enumerate(items) for c in item.captions if c.language in TOLD.get(c.kind, ())]
     return Told(tuple(text for text, _ in told), np.array([row for _, row in told], np.int64))
 
