@@ -71,6 +71,6 @@ class Fetcher:
             raise FetchError(f"{location[:60]!r} is of a kind that is not fetched: use a file, http:// or https://")
         if self._root is not None and not Path(location).resolve().is_relative_to(self._root):
             raise FetchError(
-                f"the picture {location[:200]!r} lies outside the folder of the import: upload it, or give its address"
+                f"the picture {location[:200]!r} lies outside the import's folder: give the address of the picture instead"
             )
         return read_bytes(location, self._limit), location
