@@ -220,7 +220,7 @@ def test_an_import_is_cancelled_and_keeps_what_it_has(imports):
     assert 0 < job["result"]["read"] < 2000
 
 
-def wait_for(condition, within=30.0):
+def wait_for(condition, within=120.0):
     deadline = time.monotonic() + within
     while not (value := condition()):
         assert time.monotonic() < deadline
