@@ -14,7 +14,7 @@ from api.schemas.documents import CollectionOut
 from api.schemas.fields import CollectionName
 from api.schemas.snapshots import AliasIn, AliasList, AliasName, AliasOut, Restore, SnapshotList, SnapshotName, SnapshotOut
 from api.services import Services, ServicesDep
-from engine.errors import CollectionNotFound
+from engine.errors import NotFound
 from engine.search import SearchEngine
 
 router = APIRouter(prefix="/v1", tags=["collections"], route_class=StrictRoute)
@@ -44,7 +44,7 @@ async def list_snapshots(collection: CollectionName, services: ServicesDep) -> R
     SNAPSHOTS + "/{snapshot}",
     summary="Fetch a snapshot",
     response_class=FileResponse,
-    responses={200: {"content": {"application/x-tar": {}}, "description": "The snapshot."}, **problems(404, 422)},
+    responses={200: {"content": {"application/x-tar": {"example": "the bytes of a tar file"}}, "description": "The snapshot."}, **problems(404, 422)},
 )
 async def fetch_snapshot(collection: CollectionName, snapshot: SnapshotName, services: ServicesDep) -> Response:
     """Fetch a snapshot as a file."""
@@ -73,7 +73,7 @@ async def restore(request: Request, collection: CollectionName, body: Restore, s
     """Make a new collection of a snapshot that the server keeps; 409 when there is one of that name."""
     key = key_of(request.scope)
     if key is not None and not key.admits(body.collection):
-        raise CollectionNotFound(f"there is no snapshot {body.snapshot!r} of {body.collection!r} that this key reaches")
+        raise NotFound(f"there is no snapshot {body.snapshot!r} of {body.collection!r} that this key reaches")
     source = _existing(services, body.collection, body.snapshot)
     async with services.writes.turn(collection):
         made = await services.workers.run(lambda: _restored(services.engine, source, collection))
@@ -109,7 +109,7 @@ def _folder(services: Services, collection: str) -> Path:
 def _existing(services: Services, collection: str, snapshot: str) -> Path:
     path = _folder(services, collection) / snapshot
     if not path.is_file():
-        raise CollectionNotFound(f"there is no snapshot {snapshot!r} of collection {collection!r}: list those there are")
+        raise NotFound(f"there is no snapshot {snapshot!r} of collection {collection!r}: list those there are")
     return path
 
 

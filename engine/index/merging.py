@@ -32,7 +32,10 @@ DEAD_SHARE = 1 / 3  # a segment of which more is dead than this is made anew: di
 
 @dataclass(frozen=True)
 class Plan:
-    """What to write: the documents with `keys`, ascending, in segments of at most `limit` rows a view; `kept` segments stay in force with `dead` masked."""
+    """What to write: the documents with `keys`, ascending, in segments of at most `limit` rows a view.
+
+    `kept` segments stay in force with `dead` masked.
+    """
 
     version: int
     keys: np.ndarray
