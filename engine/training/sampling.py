@@ -6,14 +6,14 @@ group: mixed with titles, everyday queries that suit a hundred products would ta
 """
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
 from jaxtyping import Bool, Float32, Int64
 
-from engine.training.pairs import Caption, Item, Pairs
+from engine.training.pairs import Caption, Pairs
 
 NAMING_KINDS = frozenset({"caption", "multi30k", "ja_mt", "title", "label"})
 """Kinds of text that say which picture is meant; queries and tags only say what would do."""
@@ -79,12 +79,20 @@ class Batch:
 class Sampler:
     """Draws batches from the training items; the same seed gives the same batches."""
 
-    def __init__(self, pairs: Pairs, usable: Bool[np.ndarray, " n"], counts: dict[str, int], seed: int) -> None:
+    def __init__(
+        self,
+        pairs: Pairs,
+        usable: Bool[np.ndarray, " n"],
+        counts: Mapping[str, int],
+        seed: int,
+        slots: Mapping[str, Slots] = DEFAULT_SLOTS,
+    ) -> None:
+        self._slots = slots
         self._random = np.random.default_rng(seed)
         self._counts = counts
         self._pairs = pairs
         self._members = {source: _train_items(pairs, source) for source in counts}
-        self._options = _options(pairs, usable)
+        self._options = _options(pairs, usable, slots)
         self._holders = _holders(pairs)
         self._naming = np.array([caption.kind in NAMING_KINDS for caption in pairs.captions])
         self._orders: dict[str, list[int]] = {source: [] for source in counts}
@@ -108,7 +116,7 @@ class Sampler:
         return list(dict.fromkeys(order[:count]))
 
     def _shares(self, item: int) -> tuple[float, ...]:
-        return DEFAULT_SLOTS[self._pairs.items[item].source].shares
+        return self._slots[self._pairs.items[item].source].shares
 
     def _draw(self, options: Sequence[tuple[list[int], float]], shares: Sequence[float]) -> Iterator[tuple[int, float]]:
         """Draw one text from one of the slots that have any."""
@@ -130,18 +138,17 @@ def _train_items(pairs: Pairs, source: str) -> list[int]:
     return [row for row, item in enumerate(pairs.items) if item.source == source and item.split == "train"]
 
 
-def _options(pairs: Pairs, usable: Bool[np.ndarray, " n"]) -> list[list[tuple[list[int], float]]]:
+def _options(pairs: Pairs, usable: Bool[np.ndarray, " n"], slots: Mapping[str, Slots]) -> list[list[tuple[list[int], float]]]:
     """List for every training item the captions each of its slots may draw, with the slot's weight."""
     starts = np.searchsorted(pairs.owner, np.arange(len(pairs.items) + 1))
     options: list[list[tuple[list[int], float]]] = []
     for item, (first, last) in zip(pairs.items, pairwise(starts), strict=True):
         captions = [c for c in range(first, last) if usable[c]] if item.split == "train" else []
-        options.append(_slots_of(item, pairs, captions))
+        options.append(_slots_of(slots[item.source], pairs, captions))
     return options
 
 
-def _slots_of(item: Item, pairs: Pairs, captions: Sequence[int]) -> list[tuple[list[int], float]]:
-    slots = DEFAULT_SLOTS[item.source]
+def _slots_of(slots: Slots, pairs: Pairs, captions: Sequence[int]) -> list[tuple[list[int], float]]:
     return [([c for c in captions if slot.admits(pairs.captions[c])], slot.weight) for slot in (slots.first, *slots.others)]
 
 

@@ -18,6 +18,7 @@ from engine.training.evaluate import Recall, retrieval_report
 from engine.training.export import export_bundle
 from engine.training.features import Cut, Progress, means_of
 from engine.training.pairs import Split
+from engine.training.queries import QueryStage, heard, learn_queries
 from engine.training.release import release
 from engine.training.trainer import Model, Stage, Trainer, embed_pictures, embed_texts
 from engine.training.views import CachedView, Views
@@ -38,6 +39,7 @@ TUNE = Stage(
     objects=32,
     counts={"flickr8k": 192, "fashion": 128, "emoji": 40},
 )
+QUERIES = QueryStage()
 
 
 def train_default(data: Path, output: Path, *, work: Path, seed: int = 0, progress: Progress | None = None) -> Path:
@@ -53,6 +55,7 @@ def train_default(data: Path, output: Path, *, work: Path, seed: int = 0, progre
     model = train_heads(Model(towers, cut, corpus.teacher.shape[1]), corpus, HEADS, seed, report)
     model.cut = Cut(BLOCK, LAYER)
     model = train_from_cut(model, with_deeper_states(corpus, LAYER, work, report), TUNE, seed, report)
+    learn_queries(model, heard(model, corpus, work, seed, report), QUERIES, seed, report)
     torch.save(model.state_dict(), work / f"model-{seed}.pt")
     export_bundle(Towers(model.image, model.text), work, output, name="default", training={"seed": seed})
     return release(output, corpus.pairs.items, {"recipe": "default", "seed": seed}, report)
