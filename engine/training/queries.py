@@ -73,7 +73,7 @@ def _kept(pairs: Pairs, random: np.random.Generator) -> Bool[np.ndarray, " n"]:
     """Draw which captions of training items are looked at."""
     shares = np.array([KEPT.get(caption.kind, 0.0) for caption in pairs.captions])
     train = np.array([item.split == "train" for item in pairs.items])[pairs.owner]
-    return train & (random.random(len(shares)) < shares)
+    return np.asarray(train & (random.random(len(shares)) < shares))
 
 
 def _digest(tower: TextTower) -> str:
@@ -121,10 +121,11 @@ def _loss(model: Model, heads: tuple[ProjectionHead, ProjectionHead], corpus: Co
     worth = [float(group.weights.sum()) for group in batch.groups]
     total = torch.zeros(())
     for group, texts, share in zip(batch.groups, embedded, worth, strict=True):
-        masks = (torch.from_numpy(array) for array in (group.positive, group.weights, group.naming))
-        total = total + share / sum(worth) * symmetric_nce(_logits(model, pictures, texts), *masks, stage.smoothing)
-    near = sum((1.0 - (now * then).sum(1)).mean() for now, then in zip(embedded, earlier, strict=True))
-    return total + stage.near * near / len(embedded) + stage.naming * _finding_names(model, corpus.pairs, batch, embedded)
+        positive, weights, naming = (torch.from_numpy(array) for array in (group.positive, group.weights, group.naming))
+        nce = symmetric_nce(_logits(model, pictures, texts), positive, weights, naming, stage.smoothing)
+        total = total + share / sum(worth) * nce
+    moved = torch.stack([(1.0 - (now * then).sum(1)).mean() for now, then in zip(embedded, earlier, strict=True)])
+    return total + stage.near * moved.mean() + stage.naming * _finding_names(model, corpus.pairs, batch, embedded)
 
 
 def _logits(model: Model, left: Tensor, right: Tensor) -> Tensor:
