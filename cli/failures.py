@@ -1,6 +1,7 @@
 """How a command ends when something goes wrong: one line on stderr and an exit code, never a traceback.
 
-Exit codes: 0 done, 1 failed, 2 used wrongly, 3 rows were refused (`index`, `generate`), 130 interrupted, 141 the reader of our output left.
+Exit codes: 0 done, 1 failed, 2 used wrongly, 3 rows were refused (`index`, `generate`), 130 interrupted, 141 the reader of our
+output left.
 """
 
 import os

@@ -66,7 +66,8 @@ def errors_page() -> str:
         " below, where a 5xx answer carries a request id to look up in the log instead of the message.",
         "| exception (`engine.errors`) | meaning | HTTP |\n| --- | --- | --- |\n" + "\n".join(rows),
         "`InvalidFilter.column` points at the place in the expression, counted from 1. `InvalidImage.reason` is one of `missing`,"
-        " `empty`, `not_an_image`, `truncated`, `too_many_pixels`, `too_large`, `unsupported`, `synthetic`, `explicit`; both also stand in the HTTP answer."
+        " `empty`, `not_an_image`, `truncated`, `too_many_pixels`, `too_large`, `unsupported`, `synthetic`, `explicit`; both also"
+        " stand in the HTTP answer."
         " `MissingExtra.extra` names the extra to install.",
         "## Rows that were refused",
         "The column `code` of an indexing job's `errors.csv` is one of:",

@@ -32,7 +32,18 @@ RESULT = SearchResult(
 
 def test_the_json_has_exactly_the_promised_fields():
     data = json.loads(json.dumps(result_as_dict(RESULT)))
-    assert list(data) == ["hits", "confidence", "decision", "broaden", "total", "admitted", "facets", "cursor", "timings_ms", "version"]
+    assert list(data) == [
+        "hits",
+        "confidence",
+        "decision",
+        "broaden",
+        "total",
+        "admitted",
+        "facets",
+        "cursor",
+        "timings_ms",
+        "version",
+    ]
     assert data["hits"] == [
         {
             "id": "p1",

@@ -44,7 +44,10 @@ async def list_snapshots(collection: CollectionName, services: ServicesDep) -> R
     SNAPSHOTS + "/{snapshot}",
     summary="Fetch a snapshot",
     response_class=FileResponse,
-    responses={200: {"content": {"application/x-tar": {"example": "the bytes of a tar file"}}, "description": "The snapshot."}, **problems(404, 422)},
+    responses={
+        200: {"content": {"application/x-tar": {"example": "the bytes of a tar file"}}, "description": "The snapshot."},
+        **problems(404, 422),
+    },
 )
 async def fetch_snapshot(collection: CollectionName, snapshot: SnapshotName, services: ServicesDep) -> Response:
     """Fetch a snapshot as a file."""

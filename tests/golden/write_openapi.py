@@ -1,6 +1,6 @@
 """Writes openapi.json, the contract that clients rely on: run it when the API was changed on purpose, and read the difference.
 
-    python tests/golden/write_openapi.py
+python tests/golden/write_openapi.py
 """
 
 import json

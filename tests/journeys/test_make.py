@@ -42,11 +42,11 @@ def venv(tmp_path: Path) -> Path:
 def test_make_alone_lists_every_target():
     targets = re.findall(r"^([a-z]+):.*## ", (ROOT / "Makefile").read_text(encoding="utf-8"), re.M)
     listed = make().stdout
-    assert {"demo", "test", "check", "bench", "soak", "docs", "clean", "help"} == set(targets)
+    assert {"demo", "test", "check", "bench", "soak", "docs", "screenshots", "clean", "help"} == set(targets)
     assert [target for target in targets if f"make {target} " not in listed] == []
 
 
-@pytest.mark.parametrize("target", ["demo", "test", "check", "bench", "soak", "docs", "clean"])
+@pytest.mark.parametrize("target", ["demo", "test", "check", "bench", "soak", "docs", "screenshots", "clean"])
 def test_every_target_is_well_formed(target, tmp_path):
     done = make("-n", target, f"VENV={tmp_path / 'a'}", f"DEV_VENV={tmp_path / 'b'}")
     assert done.returncode == 0, done.stderr
