@@ -88,7 +88,7 @@ def test_the_page_and_the_probes_are_open(guarded, path):
     assert guarded.get(path).status_code == 200
 
 
-@pytest.mark.parametrize("path", ["/metrics", "/admin", "/v1", "/v1/", "/v2/x", "//v1/collections", "/static", "/v1/collections/"])
+@pytest.mark.parametrize("path", ["/metrics", "/admin/", "/v1", "/v1/", "/v2/x", "//v1/collections", "/static", "/v1/collections/"])
 def test_everything_else_is_closed_even_where_nothing_is(guarded, path):
     assert guarded.get(path).status_code == 401
 
