@@ -4,7 +4,8 @@ Off unless `SEMBLANCE_IMAGE_URL_HOSTS` names hosts. No address inside the operat
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable, Mapping
+import threading
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
 from typing import TypeAlias
 
@@ -47,32 +48,46 @@ class Fetching:
             raise InvalidInput(f"the request names {len(urls)} pictures by address, more than {MAX_URLS}: send it in parts")
         if urls and self._held > BODIES_HELD * self._settings.max_body_bytes:
             raise Overloaded("too many fetched pictures are held")
-        sizes: list[int] = []
+        budget = _Budget(self._settings.max_body_bytes)
+        lent: list[int] = []
         try:
-            yield dict(zip(urls, await asyncio.gather(*(self._fetch(url, sizes) for url in urls)), strict=True))
+            yield dict(zip(urls, await asyncio.gather(*(self._fetch(url, budget, lent) for url in urls)), strict=True))
         finally:
-            self._held -= sum(sizes)
+            self._held -= sum(lent)
 
     async def close(self) -> None:
         """End the threads and close the connections."""
         self._workers.close()
         await asyncio.to_thread(self._fetcher.close)
 
-    async def _fetch(self, url: str, sizes: list[int]) -> bytes | SemblanceError:
-        limit = self._settings.max_body_bytes
-        too_much = FetchError(f"the request's pictures are larger than {limit / 1e6:g} MB together: send it in parts")
-
-        def within_budget() -> bytes:
-            if sum(sizes) > limit:
-                raise too_much
-            return self._fetcher.fetch(url)
-
+    async def _fetch(self, url: str, budget: "_Budget", lent: list[int]) -> bytes | SemblanceError:
         try:
-            data = await self._workers.run(within_budget)
+            data = await self._workers.run(lambda: budget.spend(lambda: self._fetcher.fetch(url)))
         except DeadlineExceeded:
             return FetchError(f"{url[:120]!r} did not arrive within {self._settings.deadline_s:g} s: try again later")
         except SemblanceError as error:
             return error
-        sizes.append(len(data))
+        lent.append(len(data))
         self._held += len(data)
-        return data if sum(sizes) <= limit else too_much
+        return data
+
+
+class _Budget:
+    """The bytes one request may fetch, shared by the threads that fetch for it."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit = self._left = limit
+        self._lock = threading.Lock()
+
+    def spend(self, fetch: Callable[[], bytes]) -> bytes:
+        """Fetch unless all is spent already; raises `FetchError` for what goes beyond."""
+        self._check()
+        data = fetch()
+        with self._lock:
+            self._left -= len(data)
+            self._check()
+        return data
+
+    def _check(self) -> None:
+        if self._left < 0:
+            raise FetchError(f"the request's pictures are larger than {self._limit / 1e6:g} MB together: send it in parts")

@@ -37,7 +37,7 @@ class Aliases:
         """Read every alias; raises `CollectionCorrupt` when the file is damaged."""
         try:
             return {name: Alias(**alias) for name, alias in orjson.loads(self._path.read_bytes()).items()}
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return {}
         except (OSError, orjson.JSONDecodeError, TypeError, AttributeError) as error:
             raise CollectionCorrupt(
