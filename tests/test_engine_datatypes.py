@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from engine.datatypes import Document, DocumentRef, Query, Term
+from engine.datatypes import MAX_TERMS, Document, DocumentRef, Query, Term
 from engine.errors import InvalidDocument, InvalidQuery
 
 
@@ -43,7 +43,7 @@ def test_a_term_that_says_nothing_is_refused(content):
     [
         {"terms": ()},
         {"terms": (Term("red", -1),)},
-        {"terms": (Term("red"),) * 17},
+        {"terms": (Term("red"),) * (MAX_TERMS + 1)},
         {"terms": (Term("red"),), "k": 0},
         {"terms": (Term("red"),), "k": 1001},
         {"terms": (Term("red"),), "k": True},

@@ -161,8 +161,8 @@ class TestHuggingFace:
             pixels = processor.image_processor([image, cropped], return_tensors="pt")
             whole, middle = unit(model.get_image_features(**pixels).pooler_output)
         mine = own(encoder_of(f"hf:{hf_siglip}").encode_images([image]), 32)[0]
-        # Two libraries resize to 32 pixels: near, not equal.
-        assert float(mine @ whole) > 0.98
+        # Two libraries resize to 32 pixels, ours by whole factors first: near, not equal (docs/decisions/0005).
+        assert float(mine @ whole) > 0.94
         assert float(mine @ whole) > float(mine @ middle) + 0.01
 
     def test_the_whole_picture_is_seen_by_a_model_that_would_crop(self, hf_clip: Path) -> None:

@@ -50,7 +50,8 @@ def test_a_shop_asks_itself_in_three_directions(run: Evaluation) -> None:
     assert run.directions["title->image"].questions == 6  # two products share a title
     assert run.directions["image->title"].questions == 7
     assert run.directions["title->image"].figures["R@1"].value == 1.0
-    assert run.directions["attribute->image"].parts["group colour"]["R@1"].value == 1.0
+    # Colours do not sort this shop into kinds, nearly every product has its own; and most products are of brand A.
+    assert {a.question.id for a in run.answered if a.question.direction == "attribute->image"} == {"brand:B"}
 
 
 def test_products_that_share_a_title_are_all_right(run: Evaluation) -> None:

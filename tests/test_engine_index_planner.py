@@ -104,9 +104,11 @@ def test_ties_across_the_edge_of_the_candidates_are_settled(large: tuple[Collect
     collection, _ = large
     search = ann.AnnIndex.search
 
-    def unlucky(self: ann.AnnIndex, vectors: np.ndarray, k: int, allowed: ann.RowSet | None) -> tuple[np.ndarray, np.ndarray]:
+    def unlucky(
+        self: ann.AnnIndex, vectors: np.ndarray, k: int, allowed: ann.RowSet | None, *, probes: int | None = None
+    ) -> tuple[np.ndarray, np.ndarray]:
         """Of equal scores, the index finds the last rows: it promises no order."""
-        scores, found = search(self, vectors, len(self) if allowed is None else len(allowed), allowed)
+        scores, found = search(self, vectors, len(self) if allowed is None else len(allowed), allowed, probes=probes)
         order = np.lexsort((-found, -scores))[:, :k]
         return np.take_along_axis(scores, order, 1), np.take_along_axis(found, order, 1)
 

@@ -6,7 +6,7 @@ How a drawing is made is in `engine.generation.studio`; queues and budgets belon
 
 import threading
 from dataclasses import dataclass, replace
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 
@@ -20,6 +20,7 @@ from engine.generation.studio import Drawing, Progress
 from engine.search import SearchEngine
 
 
+@runtime_checkable
 class Draws(Protocol):
     """A studio, here or in a process of its own."""
 

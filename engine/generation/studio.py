@@ -5,7 +5,7 @@ searches are not here. `engine.generation.process` runs a studio beside a server
 """
 
 from dataclasses import dataclass, replace
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 
@@ -30,6 +30,7 @@ class Drawing:
     nudity_checked: bool
 
 
+@runtime_checkable
 class Progress(Protocol):
     """Told of every candidate that may be shown; returns False to stop."""
 

@@ -7,7 +7,7 @@ pictures and titles is decided in `engine.ranking`.
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float32
@@ -21,6 +21,7 @@ SAMPLE = 256  # documents that stand for the whole collection
 EXACT = 0.98  # the lift of a document whose id or article number was typed
 
 
+@runtime_checkable
 class Part(Protocol):
     """A segment or a delta, as far as words go."""
 
