@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-from engine.training.drawing.checkpoints import Averaged, ramp
+from engine.training.averaging import Averaged
+from engine.training.drawing.checkpoints import ramp
 from engine.training.drawing.flow import Drawing, FlowShape
 from engine.training.drawing.flowing import Course, Drawables, FlowTrainer, Placed, shortcut_targets
 

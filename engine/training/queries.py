@@ -20,6 +20,7 @@ from engine.datatypes import DIMENSIONS
 from engine.encoders.heads import ProjectionHead
 from engine.encoders.texts import TextReader
 from engine.encoders.towers import TextTower
+from engine.training.averaging import Averaged
 from engine.training.corpus import Corpus
 from engine.training.features import Progress, StateJob, cache_states, means_of
 from engine.training.losses import exact_cosines, multi_positive_nce, symmetric_nce
@@ -86,7 +87,7 @@ def _digest(tower: TextTower) -> str:
 
 def learn_queries(model: Model, corpus: Corpus, stage: QueryStage, seed: int, progress: Progress) -> None:
     """Train the text head of `model` on what `heard` made; its weights become their moving average."""
-    head, before, average = model.text.head, deepcopy(model.text.head).eval(), deepcopy(model.text.head)
+    head, before, averaged = model.text.head, deepcopy(model.text.head).eval(), Averaged(model.text.head, stage.average)
     torch.manual_seed(seed)
     for parameter in head.weights():
         parameter.requires_grad_(True)
@@ -102,12 +103,10 @@ def learn_queries(model: Model, corpus: Corpus, stage: QueryStage, seed: int, pr
         torch.autograd.backward(loss)
         optimizer.step()
         schedule.step()
-        decay = min(stage.average, (1 + step) / (10 + step))
-        for ours, theirs in zip(average.weights(), head.weights(), strict=True):
-            ours.data.lerp_(theirs.data, 1.0 - decay)
+        averaged.update(head, step)
         if step % 25 == 0:
             progress(f"queries loss {loss.item():.3f}", step, stage.steps)
-    head.load_state_dict(average.state_dict())
+    head.load_state_dict(averaged.module.state_dict())
     head.eval()
 
 

@@ -4,7 +4,6 @@ A run saves everything it needs every few minutes; started again with the same f
 """
 
 import os
-from copy import deepcopy
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,23 +11,7 @@ from typing import Any
 import torch
 from torch import nn
 
-
-class Averaged:
-    """A moving average of a module's weights and statistics, short at first; `module` is what is evaluated and shipped."""
-
-    def __init__(self, module: nn.Module, decay: float) -> None:
-        self.module = deepcopy(module).eval().requires_grad_(False)
-        self.decay = decay
-
-    @torch.no_grad()
-    def update(self, module: nn.Module, step: int) -> None:
-        """Take one step of the average."""
-        keep = min(self.decay, (1 + step) / (10 + step))
-        for mine, theirs in zip(self.module.state_dict().values(), module.state_dict().values(), strict=True):
-            if mine.is_floating_point():
-                mine.lerp_(theirs, 1 - keep)
-            else:
-                mine.copy_(theirs)
+from engine.training.averaging import Averaged
 
 
 @dataclass(slots=True)

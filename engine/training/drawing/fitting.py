@@ -11,8 +11,9 @@ from jaxtyping import Float, Float16, UInt8
 from torch import Tensor
 from torch.nn import functional
 
+from engine.training.averaging import Averaged
 from engine.training.drawing.autoencoder import Autoencoder
-from engine.training.drawing.checkpoints import Averaged, Run, ramp, set_rate
+from engine.training.drawing.checkpoints import Run, ramp, set_rate
 from engine.training.features import Progress
 
 SAVE_EVERY_S = 120.0

@@ -16,7 +16,8 @@ from jaxtyping import Float, Float16, Float32, Int64
 from torch import Tensor
 
 from engine.datatypes import Vectors
-from engine.training.drawing.checkpoints import Averaged, Run, ramp, set_rate
+from engine.training.averaging import Averaged
+from engine.training.drawing.checkpoints import Run, ramp, set_rate
 from engine.training.drawing.flow import Drawing, FlowShape
 from engine.training.drawing.sketch import fit_sketch
 from engine.training.features import Progress
