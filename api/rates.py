@@ -18,6 +18,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from api.auth import key_of
 from api.errors import problem
 from engine.circuit import Circuit
+from engine.rediscalls import connection_options
 
 logger = logging.getLogger(__name__)
 
@@ -146,11 +147,4 @@ def _connect(url: SecretStr, timeout_s: float) -> Any:  # noqa: ANN401  redis is
     from redis.asyncio.retry import Retry  # noqa: PLC0415
     from redis.backoff import NoBackoff  # noqa: PLC0415
 
-    return Redis.from_url(
-        url.get_secret_value(),
-        socket_timeout=timeout_s,
-        socket_connect_timeout=timeout_s,
-        retry=Retry(NoBackoff(), 0),
-        protocol=2,
-        driver_info=None,
-    )
+    return Redis.from_url(url.get_secret_value(), retry=Retry(NoBackoff(), 0), **connection_options(timeout_s))

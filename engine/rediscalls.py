@@ -17,6 +17,11 @@ KEY_PREFIX = b"semblance:2:"
 CLAIM = KEY_PREFIX + b"claim:"
 
 
+def connection_options(timeout_s: float) -> dict[str, Any]:
+    """Give what every client is made with, the asynchronous one too: short waits, and silence about itself."""
+    return {"socket_timeout": timeout_s, "socket_connect_timeout": timeout_s, "protocol": 2, "driver_info": None}
+
+
 def connect_lazily(url: SecretStr, timeout_s: float) -> Any:  # noqa: ANN401  redis is imported only when it is used
     """Make a client that connects at its first call, tries once and says nothing about itself."""
     from redis import Redis  # noqa: PLC0415  a sixth of a second that a shop without Redis need not wait for
@@ -24,14 +29,7 @@ def connect_lazily(url: SecretStr, timeout_s: float) -> Any:  # noqa: ANN401  re
     from redis.retry import Retry  # noqa: PLC0415
 
     try:
-        return Redis.from_url(
-            url.get_secret_value(),
-            socket_timeout=timeout_s,
-            socket_connect_timeout=timeout_s,
-            retry=Retry(NoBackoff(), 0),
-            protocol=2,
-            driver_info=None,
-        )
+        return Redis.from_url(url.get_secret_value(), retry=Retry(NoBackoff(), 0), **connection_options(timeout_s))
     except (ValueError, TypeError):
         raise ConfigurationError(
             "SEMBLANCE_REDIS_URL is not a Redis address: write redis://HOST:PORT/0, rediss://... or unix:///PATH"
