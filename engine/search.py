@@ -201,10 +201,11 @@ class SearchEngine:
         with timer.stage("encode"):
             encoded = self._queries.encode([queries[number] for number in open_queries], collection)
         with timer.stage("search"):
-            found = retrieve(collection, {n: (queries[n], e) for n, e in zip(open_queries, encoded, strict=True)})
+            asked = {n: (queries[n], e) for n, e in zip(open_queries, encoded, strict=True)}
+            found = retrieve(collection, asked)
         with timer.stage("judge"):
-            pairs = {n: (queries[n], e) for n, e in zip(open_queries, encoded, strict=True) if isinstance(e, EncodedQuery)}
-            good = {n: pair for n, pair in pairs.items() if not isinstance(found[n], SemblanceError)}
+            answered = ((n, q, e) for n, (q, e) in asked.items() if not isinstance(found[n], SemblanceError))
+            good = {n: (q, e) for n, q, e in answered if isinstance(e, EncodedQuery)}
             advice = advise(self.judge, self._queries, collection, good)
         with timer.stage("hydrate"):
             fresh = {n: self._conclude(collection, queries[n], result, advice.get(n, NO_ADVICE)) for n, result in found.items()}

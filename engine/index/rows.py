@@ -9,7 +9,7 @@ from functools import cached_property
 import numpy as np
 from jaxtyping import Float32
 
-from engine.datatypes import DIMENSIONS, Vector
+from engine.datatypes import Vector
 from engine.index.ann import to_float32
 
 BLOCK = 16_384
@@ -100,8 +100,3 @@ def _best(scores: Float32[np.ndarray, "q r"], counts: np.ndarray) -> Float32[np.
         starts = (np.cumsum(counts) - counts)[present]
         best[:, present] = np.maximum.reduceat(scores, starts, axis=1)
     return best
-
-
-def no_rows(total: int) -> Rows:
-    """Stand for a view that none of `total` documents has."""
-    return Rows(np.zeros(0, np.uint32), np.zeros((0, DIMENSIONS), np.float32), total)
