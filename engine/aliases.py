@@ -1,9 +1,10 @@
 """Names that point to collections: switched in one step, seen by every process at its next request.
 
-    aliases.json    alias -> the collection it means, and the one it meant before
+    aliases.json    alias -> the collection it means, the one it meant before, and how far the new one was at the switch
 
 An alias may have the name of a collection; it wins then, so that a rebuilt collection takes the place of the one it was made from.
-Which of two collections a process opens is decided in `engine.library`.
+What an alias meant before takes no more writes: they would be missing where the alias points now. Which of two collections a
+process opens is decided in `engine.library`.
 """
 
 import fcntl
@@ -14,17 +15,18 @@ from pathlib import Path
 
 import orjson
 
-from engine.errors import CollectionCorrupt, CollectionNotFound, StorageError
+from engine.errors import CollectionCorrupt, CollectionNotFound, EncoderMismatch, StorageError
 
 FILE = "aliases.json"
 
 
 @dataclass(frozen=True, slots=True)
 class Alias:
-    """What a name means: `collection` now, `previous` before, if it was switched."""
+    """What a name means: `collection` now, `previous` before, if it was switched when `collection` was of version `since`."""
 
     collection: str
     previous: str | None = None
+    since: int | None = None
 
 
 class Aliases:
@@ -44,9 +46,18 @@ class Aliases:
                 f"{self._path} cannot be read ({error}): restore it, or remove it and set the aliases anew"
             ) from error
 
-    def point(self, name: str, collection: str, *, previous: str | None = None) -> None:
+    def check_writable(self, collection: str) -> None:
+        """Raise `EncoderMismatch` for a collection that an alias has left behind. Asked inside of the write, it cannot be late."""
+        for name, alias in self.all().items():
+            if alias.previous == collection != alias.collection:
+                raise EncoderMismatch(
+                    f"{name!r} means {alias.collection!r} now, by another encoder, and what is written to {collection!r} would not "
+                    f"be found there: start this process anew with the encoder of {alias.collection!r}, then write again"
+                )
+
+    def point(self, name: str, collection: str, *, previous: str | None = None, since: int | None = None) -> None:
         """Let a name mean a collection from now on; `previous` is what it goes back to. Raises `StorageError`."""
-        self._change(lambda aliases: aliases.update({name: Alias(collection, previous)}))
+        self.change(lambda aliases: aliases.update({name: Alias(collection, previous, since)}))
 
     def remove(self, name: str) -> None:
         """Forget an alias; the collection stays. Raises `CollectionNotFound` when there is none."""
@@ -56,9 +67,10 @@ class Aliases:
                 raise CollectionNotFound(f"there is no alias {name!r}: `semblance collections` lists them")
             del aliases[name]
 
-        self._change(removed)
+        self.change(removed)
 
-    def _change(self, change: Callable[[dict[str, Alias]], None]) -> None:
+    def change(self, change: Callable[[dict[str, Alias]], None]) -> None:
+        """Change the aliases; nobody else does meanwhile. Raises `StorageError`, and what `change` raises: all stays then."""
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
             with self._path.with_suffix(".lock").open("w") as lock:

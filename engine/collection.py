@@ -9,7 +9,7 @@ the next search. Encoding, fusing and answering queries do not belong here.
 """
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -39,12 +39,12 @@ class Collection:
     Reads and writes may raise `StorageError` (disk), `CollectionBusy` (another writer) and `CollectionCorrupt`.
     """
 
-    def __init__(self, path: Path, *, settings: Settings) -> None:
+    def __init__(self, path: Path, *, settings: Settings, admit: Callable[[], None] = lambda: None) -> None:
         about = read_about(path)
         require_faiss()
         self.path, self.name = path, path.name
         self.fingerprint, self.encoder, self.identity = (str(about[name]) for name in ("fingerprint", "encoder", "identity"))
-        self._store = DocumentStore(path / DATABASE, busy_timeout_ms=settings.busy_timeout_ms)
+        self._store = DocumentStore(path / DATABASE, busy_timeout_ms=settings.busy_timeout_ms, admit=admit)
         try:
             self._store.version()  # a damaged file is found now
             kind = None if settings.index_kind == "auto" else settings.index_kind
@@ -60,12 +60,13 @@ class Collection:
         return cls(path, settings=settings)
 
     @classmethod
-    def open(cls, path: Path, *, settings: Settings) -> "Collection":
+    def open(cls, path: Path, *, settings: Settings, admit: Callable[[], None] = lambda: None) -> "Collection":
         """Open a collection; raises `CollectionNotFound`, or `CollectionCorrupt` for an unknown format or a damaged file.
 
-        A damaged index is no error: it is rebuilt from the documents, with a line in the log.
+        A damaged index is no error: it is rebuilt from the documents, with a line in the log. `admit` is asked inside of every
+        write and raises to refuse it.
         """
-        return cls(path, settings=settings)
+        return cls(path, settings=settings, admit=admit)
 
     @classmethod
     def destroy(cls, path: Path) -> None:

@@ -10,6 +10,7 @@ import json
 import os
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -43,10 +44,12 @@ class DocumentStore:
     """Documents, embeddings and vectors of one collection. Safe to use from several threads and processes.
 
     Every method may raise `StorageError` (disk), `CollectionBusy` (another writer) or `CollectionCorrupt` (damaged file).
+    `admit` is asked inside of every write and raises to refuse it.
     """
 
-    def __init__(self, path: Path, *, busy_timeout_ms: int) -> None:
+    def __init__(self, path: Path, *, busy_timeout_ms: int, admit: Callable[[], None] = lambda: None) -> None:
         self.database = Database(path, busy_timeout_ms=busy_timeout_ms)
+        self._admit = admit
 
     @classmethod
     def create(cls, path: Path, *, busy_timeout_ms: int) -> "DocumentStore":
@@ -64,6 +67,12 @@ class DocumentStore:
 
     # Writes
 
+    @contextmanager
+    def _writing(self) -> Iterator[sqlite3.Connection]:
+        with self.database.writing() as connection:
+            self._admit()
+            yield connection
+
     def upsert(self, documents: Sequence[EncodedDocument]) -> None:
         """Store documents in one transaction; of two with one id the last wins.
 
@@ -73,14 +82,14 @@ class DocumentStore:
         latest, vectors = _checked(documents)
         if not latest:
             return
-        with self.database.writing() as connection:
+        with self._writing() as connection:
             _put(connection, latest, vectors)
 
     def replace(self, encoded: EncodedDocument, *, expected: Document) -> bool:
         """Store a document if the stored one is still `expected`, in one transaction; says whether it was. Raises as `upsert`."""
         latest, vectors = _checked([encoded])
         key = key_of(expected.id)
-        with self.database.writing() as connection:
+        with self._writing() as connection:
             row = connection.execute(f"SELECT {_COLUMNS} FROM documents WHERE key = ?", (key,)).fetchone()  # noqa: S608  a constant
             if row is None or _document(row) != expected:
                 return False
@@ -93,7 +102,7 @@ class DocumentStore:
         Its digest is emptied, so that the next indexing of the feed takes the row anew. Raises `DocumentNotFound`.
         """
         key = key_of(document.id)
-        with self.database.writing() as connection:
+        with self._writing() as connection:
             _, id, *values = _row(EncodedDocument(document, b"", ()))
             found = connection.execute(
                 "UPDATE documents SET title = ?, description = ?, images = ?, attributes = ?, digest = ? WHERE key = ? AND id = ?",
@@ -105,7 +114,7 @@ class DocumentStore:
 
     def delete(self, ids: Sequence[str]) -> int:
         """Delete documents in one transaction; returns how many there were."""
-        with self.database.writing() as connection:
+        with self._writing() as connection:
             found = rows_in(connection, "SELECT key FROM documents WHERE id IN (*)", list(dict.fromkeys(ids)))
             return _remove(connection, [key for (key,) in found])
 
@@ -114,7 +123,7 @@ class DocumentStore:
 
         Nobody writes meanwhile, so what it sees is what is deleted.
         """
-        with self.database.writing() as connection:
+        with self._writing() as connection:
             found = rows_in(connection, "SELECT key FROM documents WHERE key IN (*)", choose())
             return _remove(connection, [key for (key,) in found])
 
@@ -139,9 +148,7 @@ class DocumentStore:
         """Read documents by key, in input order, None where there is none."""
         found: dict[int, Document] = {}
         with self.database.reading() as connection:
-            rows = rows_in(
-                connection, "SELECT key, id, title, description, images, attributes FROM documents WHERE key IN (*)", keys
-            )
+            rows = rows_in(connection, f"SELECT key, {_COLUMNS} FROM documents WHERE key IN (*)", keys)  # noqa: S608  a constant
             found.update((key, _document(row)) for key, *row in rows)
         return [found.get(key) for key in keys]
 
@@ -150,9 +157,8 @@ class DocumentStore:
         last = ""
         while True:
             with self.database.reading() as connection:
-                page = [
-                    row[0] for row in connection.execute("SELECT id FROM documents WHERE id > ? ORDER BY id LIMIT 1000", (last,))
-                ]
+                rows = connection.execute("SELECT id FROM documents WHERE id > ? ORDER BY id LIMIT 1000", (last,))
+                page = [row[0] for row in rows]
             if not page:
                 return
             yield from page
@@ -257,9 +263,7 @@ def _packed(embedding: Embedding, id: str) -> bytes:
 
 def _unpacked(vector: bytes) -> Vector:
     if len(vector) != VECTOR_BYTES:
-        raise CollectionCorrupt(
-            f"a stored vector has {len(vector)} bytes, not {VECTOR_BYTES}: restore the collection from a backup"
-        )
+        raise CollectionCorrupt(f"a stored vector has {len(vector)} bytes, not {VECTOR_BYTES}: restore the data from a backup")
     return np.frombuffer(vector, np.float16).astype(np.float32)
 
 

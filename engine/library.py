@@ -5,6 +5,7 @@ What a collection does is in `engine.collection`; which one is meant by a name i
 
 import re
 import threading
+from functools import partial
 from pathlib import Path
 
 from engine.aliases import Aliases
@@ -41,7 +42,7 @@ class Library:
             held = self._open.get(name)
             if held is not None and not held.dropped:
                 return held
-            collection = Collection.open(path, settings=self._settings)
+            collection = Collection.open(path, settings=self._settings, admit=partial(self.aliases.check_writable, name))
             if collection.fingerprint != self._encoder.fingerprint:
                 collection.close()
                 raise EncoderMismatch(
@@ -58,11 +59,9 @@ class Library:
         if name in self.aliases.all():
             raise CollectionExists(f"{name!r} is an alias of {self.aliases.all()[name].collection!r}: choose another name")
         with self._lock:
-            collection = Collection.create(
-                path, fingerprint=self._encoder.fingerprint, encoder=self._encoder.name, settings=self._settings
-            )
-            self._open[name] = collection
-            return collection
+            encoder, settings = self._encoder, self._settings
+            Collection.create(path, fingerprint=encoder.fingerprint, encoder=encoder.name, settings=settings).close()
+        return self.get(name)
 
     def ensure(self, name: str) -> Collection:
         """Open a collection, making it first if need be."""

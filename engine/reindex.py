@@ -1,25 +1,27 @@
 """A copy of a collection by another encoder, made beside it and put in its place: blue and green.
 
 The old collection answers and takes writes until the copy has caught up with it; then its name becomes an alias of the copy, in one
-step. A process that still runs the old encoder goes on with the old collection. Killed at any point, it is run again: what the copy
-has already costs no encoding. How the switch is stored stands in `engine.aliases`.
+step. A process that still runs the old encoder goes on answering from the old collection, and is refused when it writes. Killed at
+any point, it is run again: what the copy has already costs no encoding. Run with the encoder of before, it carries what was written
+since into the collection of before and goes back to it. How the switch is stored stands in `engine.aliases`.
 """
 
 import hashlib
 import os
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 
+from engine.aliases import Alias
 from engine.collection import Collection
 from engine.datatypes import Document
 from engine.documents import key_of
 from engine.encoders.images import read_bytes
-from engine.errors import CollectionNotFound, InvalidInput, SemblanceError
-from engine.folder import read_about
+from engine.errors import CollectionNotFound, Conflict, InvalidInput, SemblanceError
+from engine.folder import ABOUT, read_about
 from engine.ingest import LoadedDocument, Picture, digest_of, encode_documents
 from engine.moderation import product_picture
 from engine.search import SearchEngine
@@ -37,62 +39,101 @@ class Reindexed:
     lost: dict[str, str]
 
 
+@dataclass(frozen=True, slots=True)
+class RolledBack:
+    """What a name means again, what it meant until now, and how many documents were changed there since (None: not known)."""
+
+    collection: str
+    left: str
+    changed: int | None
+
+
 def reindex(
     engine: SearchEngine, name: str, *, partial: bool = False, progress: Callable[[int, int], None] = lambda *_: None
 ) -> Reindexed:
     """Copy a collection to the engine's encoder and let its name mean the copy; `progress` is told (documents done, of how many).
 
-    Raises `InvalidInput` when it is by that encoder already, or when documents cannot be copied and `partial` is false: nothing has
-    been switched then.
+    Raises `InvalidInput` when it is by that encoder already, or when documents cannot be copied and `partial` is false, and
+    `Conflict` while another collection of before would be forgotten: nothing has been switched then.
     """
-    source = _source(engine, name)
-    with closing(Collection.open(engine.settings.data / source, settings=engine.settings)) as old:
+    alias, settings = engine.library.aliases.all().get(name, Alias(name)), engine.settings
+    with closing(Collection.open(settings.data / alias.collection, settings=settings)) as old:
         if old.fingerprint == engine.encoder.fingerprint:
             raise InvalidInput(f"collection {name!r} is by {engine.encoder.name} ({old.fingerprint}) already: name another encoder")
-        green = engine.ensure(green_name(name, engine.encoder.fingerprint))
-        copy = _Copy(engine, old, green)
-        position = copy.everything(progress)
-        while (changed := old.changed_keys(position)) is None or len(changed) > SETTLED:
-            position = copy.everything(progress) if changed is None else copy.some(changed)
-        green.compact()
-        with old.unwritten():
-            copy.some(old.changed_keys(position) or [])
-            if copy.lost and not partial:
-                raise InvalidInput(_left_behind(name, copy.lost))
-            engine.library.aliases.point(name, green.name, previous=source)
-        return Reindexed(green.name, len(green), copy.lost)
+        # Opened past the library, which refuses writes to what a name meant before.
+        with closing(Collection.open(_prepared(engine, name, alias), settings=settings)) as green:
+            copy = _Copy(engine, old, green)
+            position = copy.everything(progress)
+            while (changed := old.changed_keys(position)) is None or len(changed) > SETTLED:
+                position = copy.everything(progress) if changed is None else copy.some(changed)
+            green.compact()
+            with old.unwritten():
+                copy.some(old.changed_keys(position) or [])
+                if copy.lost and not partial:
+                    raise InvalidInput(_left_behind(name, copy.lost))
+                engine.library.aliases.point(name, green.name, previous=old.name, since=green.version)
+            return Reindexed(green.name, len(green), copy.lost)
 
 
-def rollback(engine: SearchEngine, name: str) -> str:
-    """Let a name mean again what it meant before `reindex`; returns that collection. Raises `CollectionNotFound`."""
+def rollback(engine: SearchEngine, name: str) -> RolledBack:
+    """Let a name mean again what it meant before `reindex`, from one moment to the next.
+
+    What was written in between stays behind. Raises `CollectionNotFound`.
+    """
     alias = engine.library.aliases.all().get(name)
     if alias is None or alias.previous is None:
         raise CollectionNotFound(
             f"{name!r} was not reindexed, or the collection of before was discarded: there is nothing to go back to"
         )
-    read_about(engine.settings.data / alias.previous)
-    engine.library.aliases.point(name, alias.previous, previous=alias.collection)
-    return alias.previous
+    settings = engine.settings
+    with (
+        closing(Collection.open(settings.data / alias.previous, settings=settings)) as before,
+        closing(Collection.open(settings.data / alias.collection, settings=settings)) as now,
+        now.unwritten(),
+    ):
+        written = None if alias.since is None else now.changed_keys(alias.since)
+        engine.library.aliases.point(name, before.name, previous=now.name, since=before.version)
+        return RolledBack(before.name, now.name, None if written is None else len(written))
 
 
 def discard(engine: SearchEngine, name: str) -> str:
-    """Remove the collection that a reindexed name meant before; returns its name. Raises `CollectionNotFound`."""
-    alias = engine.library.aliases.all().get(name)
-    if alias is None or alias.previous is None:
+    """Remove the collection that a reindexed name meant before; returns its name. Raises `CollectionNotFound` and `Conflict`."""
+    found = engine.library.aliases.all().get(name)
+    if found is None or found.previous is None:
         raise CollectionNotFound(f"{name!r} has no collection of before: there is nothing to discard")
-    engine.library.aliases.point(name, alias.collection)
-    Collection.destroy(engine.settings.data / alias.previous)
-    return alias.previous
+    previous = found.previous
+
+    def discarded(aliases: dict[str, Alias]) -> None:
+        if aliases.get(name) != found:
+            raise Conflict(f"{name!r} was switched this very moment: look what it means now, then discard")
+        with suppress(CollectionNotFound):  # removed by a run that was killed before it could say so
+            Collection.destroy(engine.settings.data / previous)
+        aliases[name] = Alias(found.collection)
+
+    engine.library.aliases.change(discarded)
+    return previous
+
+
+def _prepared(engine: SearchEngine, name: str, alias: Alias) -> Path:
+    """Find the folder of the copy: the collection of before if it is by this encoder, else one of its own, made if need be."""
+    data, fingerprint = engine.settings.data, engine.encoder.fingerprint
+    target = green_name(name, fingerprint)
+    if alias.previous is not None and (data / alias.previous / ABOUT).exists():
+        if read_about(data / alias.previous)["fingerprint"] == fingerprint:
+            target = alias.previous
+        elif alias.previous != target:
+            raise Conflict(
+                f"{name!r} still has the collection of before, {alias.previous!r}: go back to it with `semblance reindex {name} "
+                f"--rollback`, or remove it with `semblance reindex {name} --discard`, then reindex"
+            )
+    if not (data / target / ABOUT).exists():
+        engine.create(target)
+    return data / target
 
 
 def green_name(name: str, fingerprint: str) -> str:
     """Name the copy of a collection for an encoder: always the same, so that a copy that was broken off is gone on with."""
     return f"{name[:50]}-{hashlib.blake2b(fingerprint.encode(), digest_size=4).hexdigest()}"
-
-
-def _source(engine: SearchEngine, name: str) -> str:
-    alias = engine.library.aliases.all().get(name)
-    return alias.collection if alias else name
 
 
 class _Copy:

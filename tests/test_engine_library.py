@@ -1,5 +1,7 @@
 """Names and what they mean: aliases, snapshots and copies by another encoder."""
 
+import contextlib
+import itertools
 import os
 import signal
 import subprocess
@@ -7,6 +9,7 @@ import sys
 import tarfile
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -14,16 +17,17 @@ import pytest
 
 from engine.cache import MemoryCache, TieredCache
 from engine.config import Settings
-from engine.datatypes import Document, Vectors
+from engine.datatypes import Document, EncodedDocument, Vectors
 from engine.errors import (
     CollectionCorrupt,
     CollectionExists,
     CollectionNotFound,
+    Conflict,
     EncoderMismatch,
     InvalidFilter,
     InvalidInput,
 )
-from engine.reindex import discard, reindex, rollback
+from engine.reindex import RolledBack, discard, reindex, rollback
 from engine.search import SearchEngine
 from engine.testing import COLOURS, FakeEncoder, tiny_catalogue
 
@@ -41,6 +45,13 @@ class OtherEncoder(FakeEncoder):
 
     def encode_images(self, images: "list[object]") -> Vectors:  # type: ignore[override]
         return -super().encode_images(images)  # type: ignore[arg-type]
+
+
+class ThirdEncoder(FakeEncoder):
+    """The toy encoder under another name."""
+
+    name = "fake:third"
+    fingerprint = "fake-third-1"
 
 
 def opened(data: Path, encoder: FakeEncoder | None = None) -> SearchEngine:
@@ -210,8 +221,8 @@ def test_a_copy_takes_the_place_of_the_old_one(engine: SearchEngine, data: Path,
         assert best(engine, "shop") == "p0"  # a process of the old encoder goes on
         with pytest.raises(InvalidInput, match="already"):
             reindex(other, "shop")
-        assert rollback(other, "shop") == "shop"
-        assert rollback(other, "shop") == done.collection
+        assert rollback(other, "shop") == RolledBack("shop", left=done.collection, changed=0)
+        assert rollback(other, "shop") == RolledBack(done.collection, left="shop", changed=0)
         engine.library.close()
         assert discard(other, "shop") == "shop"
         assert best(other, "shop", "leaf") == "up"
@@ -234,6 +245,78 @@ def test_going_on_costs_nothing_twice(engine: SearchEngine, data: Path, monkeypa
         assert encoder.images_encoded == 6
         assert sorted(other.collection("shop").ids()) == ["p1", "p2", "p3", "p4", "p5"]
         assert other.collection("shop").get(["p1"])[0].title == "green cup"  # type: ignore[union-attr]
+
+
+def test_what_a_name_has_left_behind_takes_no_writes(engine: SearchEngine, data: Path):
+    """A process that still runs the old encoder is told, whichever way it writes; nothing it says was done is lost."""
+    before = engine.collection("shop")
+    cup = Document("cup", "white cup")
+    with opened(data, OtherEncoder()) as other:
+        reindex(other, "shop")
+        for write in (
+            lambda: engine.index("shop", [cup]),
+            lambda: before.update(Document("p0", "red cup")),
+            lambda: before.replace(EncodedDocument(cup, b"", ()), expected=cup),
+            lambda: before.delete(["p0"]),
+            lambda: before.delete_where("n = 1"),
+        ):
+            with pytest.raises(EncoderMismatch, match="start this process anew"):
+                write()
+        assert (len(before), best(engine, "shop")) == (6, "p0")
+        assert other.index("shop", [cup])[0].status == "created"
+        rollback(other, "shop")
+        assert engine.index("shop", [cup])[0].status == "created"
+        with pytest.raises(EncoderMismatch, match="start this process anew"):
+            other.index("shop", [Document("mug", "white mug")])
+
+
+def test_a_write_in_the_moment_of_the_switch_is_copied_or_refused(engine: SearchEngine, data: Path):
+    """Of writers that never stop, every write that was not refused is found afterwards."""
+    done: list[str] = []
+
+    def write() -> None:
+        with contextlib.suppress(EncoderMismatch):
+            for number in itertools.count():
+                engine.index("shop", [Document(f"new{number}", f"white mug {number}")])
+                done.append(f"new{number}")
+
+    with opened(data, OtherEncoder()) as other, ThreadPoolExecutor(1) as pool:
+        writer = pool.submit(write)
+        reindex(other, "shop")
+        writer.result(timeout=60)
+        assert done
+        assert set(other.collection("shop").ids()) == {*done, *(f"p{n}" for n in range(6))}
+
+
+def test_going_back_leaves_or_carries_what_was_written_since(engine: SearchEngine, data: Path):
+    first, encoder = engine.encoder, OtherEncoder()
+    assert isinstance(first, FakeEncoder)
+    with opened(data, encoder) as other:
+        done = reindex(other, "shop")
+        other.index("shop", [Document("cup", "white cup")])
+        other.collection("shop").delete(["p1"])
+        assert rollback(other, "shop") == RolledBack("shop", left=done.collection, changed=2)
+        assert len(engine.collection("shop")) == 6
+        rollback(other, "shop")
+    pictures = first.images_encoded
+    assert reindex(engine, "shop").collection == "shop"
+    assert first.images_encoded == pictures  # what it had of before costs nothing
+    assert sorted(engine.collection("shop").ids()) == ["cup", "p0", "p2", "p3", "p4", "p5"]
+    assert engine.index("shop", [Document("mug", "white mug")])[0].status == "created"
+
+
+def test_a_third_encoder_forgets_no_collection(engine: SearchEngine, data: Path):
+    with opened(data, OtherEncoder()) as other:
+        reindex(other, "shop")
+    with opened(data, ThirdEncoder()) as third:
+        with pytest.raises(Conflict, match="--discard"):
+            reindex(third, "shop")
+        engine.library.close()
+        discard(third, "shop")
+        reindex(third, "shop")
+        assert best(third, "shop") == "p0"
+        discard(third, "shop")
+    assert sum(path.is_dir() for path in data.iterdir()) == 1
 
 
 def interrupting(done: int, total: int) -> None:
