@@ -19,10 +19,7 @@ def list_collections(context: typer.Context, data: options.Data = None, json: op
     """List the collections of a data folder with the number of documents in each."""
     if context.invoked_subcommand is not None:
         return
-    settings = options.settings_for(data)
-    from engine import open_engine
-
-    with open_engine(settings) as engine:
+    with options.open_engine_for(data) as engine:
         aliases = {name: alias.collection for name, alias in engine.library.aliases.all().items()}
         found = [_counted(engine, name) | {"alias_of": aliases.get(name)} for name in engine.collections()]
     if json:
@@ -50,10 +47,7 @@ def drop(
     data: options.Data = None,
 ) -> None:
     """Remove a collection with everything in it."""
-    settings = options.settings_for(data)
-    from engine import open_engine
-
-    with open_engine(settings) as engine:
+    with options.open_engine_for(data) as engine:
         count = len(engine.collection(name))
         if not yes:
             typer.confirm(f"Remove {name!r} and its {count} documents for good?", abort=True, err=True)
@@ -70,10 +64,7 @@ def delete(
     json: options.Json = False,
 ) -> None:
     """Delete the documents of a collection that a filter admits."""
-    settings = options.settings_for(data)
-    from engine import open_engine
-
-    with open_engine(settings) as engine:
+    with options.open_engine_for(data) as engine:
         collection = engine.collection(name)
         if not yes:
             typer.confirm(f"Delete {collection.count(where)} of {len(collection)} documents of {name!r}?", abort=True, err=True)
@@ -91,10 +82,7 @@ def export(
     data: options.Data = None,
 ) -> None:
     """Write a collection, as it is at one moment, to one file. Writers go on meanwhile."""
-    settings = options.settings_for(data)
-    from engine import open_engine
-
-    with open_engine(settings) as engine:
+    with options.open_engine_for(data) as engine:
         engine.library.snapshot(name, file)
     note(f"wrote {file}: {file.stat().st_size / 1e6:.1f} MB")
 
@@ -106,10 +94,7 @@ def restore(
     data: options.Data = None,
 ) -> None:
     """Make a new collection of a snapshot."""
-    settings = options.settings_for(data)
-    from engine import open_engine
-
-    with open_engine(settings) as engine:
+    with options.open_engine_for(data) as engine:
         count = len(engine.library.restore(file, name))
     note(f"restored {name}: {count} documents")
 
@@ -121,10 +106,7 @@ def alias(
     data: options.Data = None,
 ) -> None:
     """Let a name mean a collection, from one moment to the next, for every process."""
-    settings = options.settings_for(data)
-    from engine import open_engine
-
-    with open_engine(settings) as engine:
+    with options.open_engine_for(data) as engine:
         engine.library.alias(name, collection)
     note(f"{name} means {collection}")
 
@@ -135,9 +117,6 @@ def unalias(
     data: options.Data = None,
 ) -> None:
     """Forget an alias; its collection stays."""
-    settings = options.settings_for(data)
-    from engine import open_engine
-
-    with open_engine(settings) as engine:
+    with options.open_engine_for(data) as engine:
         engine.library.unalias(name)
     note(f"{name} means nothing any more")

@@ -40,10 +40,7 @@ def evaluate(  # noqa: PLR0913, PLR0917  one parameter per option
 
     Needs the extra `lab`. The same collection and seed ask the same questions, so runs of two models or two settings compare.
     """
-    settings = options.settings_for(data)
-    from engine import open_engine
-
-    with open_engine(settings) as engine, meter("evaluating", "questions") as bar:
+    with options.open_engine_for(data) as engine, meter("evaluating", "questions") as bar:
         if calibrate:
             from engine.evaluation.calibration import calibrate_collection
 

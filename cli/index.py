@@ -14,7 +14,6 @@ from cli.output import note, repaired, say, say_json, say_table
 from cli.progress import meter
 
 if TYPE_CHECKING:
-    from engine.config import Settings
     from indexer.job import IndexRequest
     from indexer.report import JobReport
 
@@ -63,11 +62,10 @@ def index(  # noqa: PLR0913, PLR0917  one parameter per option
     Unchanged rows cost nothing. Rows that cannot be taken are listed in an errors.csv, the rest goes in, and the exit code is 3.
     """
     columns = columns_of(mapping or [])
-    settings = options.settings_for(data)
     from indexer.job import IndexRequest
 
     request = IndexRequest(catalogue, repaired(collection), columns, encoding=encoding, prune=prune, retry_failed=retry_failed)
-    report = _run(settings, request, json=json)
+    report = _run(data, request, json=json)
     if not json:
         _show(report)
     if report.exit_code:
@@ -87,10 +85,7 @@ def tune(
 
     Titles stand for what shoppers type. A larger collection may be indexed anew, which takes minutes; searches go on meanwhile.
     """
-    settings = options.settings_for(data)
-    from engine import open_engine
-
-    with open_engine(settings) as engine:
+    with options.open_engine_for(data) as engine:
         tuning = engine.collection(repaired(collection)).tune(recall)
     if json:
         say_json(asdict(tuning))
@@ -114,12 +109,11 @@ def columns_of(mapping: Sequence[str]) -> dict[str, str]:
     return columns
 
 
-def _run(settings: "Settings", request: "IndexRequest", *, json: bool) -> "JobReport":
-    from engine import open_engine
+def _run(data: Path | None, request: "IndexRequest", *, json: bool) -> "JobReport":
     from indexer.job import Progress, index_catalogue
     from indexer.report import JobFailed
 
-    with open_engine(settings) as engine, meter(f"indexing {request.collection}", "rows") as bar:
+    with options.open_engine_for(data) as engine, meter(f"indexing {request.collection}", "rows") as bar:
 
         def show(progress: Progress) -> None:
             bar.show(progress.read, progress.total, f"{progress.refused} refused" if progress.refused else "")

@@ -7,6 +7,7 @@ import typer
 
 if TYPE_CHECKING:
     from engine.config import Settings
+    from engine.search import SearchEngine
 
 Collection: TypeAlias = Annotated[
     str, typer.Option("--collection", "-c", metavar="NAME", help="The collection: a named set of documents.")
@@ -23,3 +24,11 @@ def settings_for(data: Path | None = None, **overrides: object) -> "Settings":
     from engine.config import load_settings
 
     return load_settings(data=data, **overrides)
+
+
+def open_engine_for(data: Path | None = None, **overrides: object) -> "SearchEngine":
+    """Open the engine of a command, as `settings_for` reads its settings; close it, or use it as a context manager."""
+    settings = settings_for(data, **overrides)
+    from engine import open_engine  # after the settings: a wrong one is told before anything slow is imported
+
+    return open_engine(settings)

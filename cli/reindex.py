@@ -29,11 +29,9 @@ def reindex(  # noqa: PLR0913, PLR0917  one parameter per option
     """
     if rollback and discard:
         raise usage_error("--rollback and --discard exclude each other: go back first, then discard")
-    settings = options.settings_for(data, encoder=encoder)
-    from engine import open_engine
     from engine import reindex as copying
 
-    with open_engine(settings) as engine, meter(f"reindexing {name}", "documents") as bar:
+    with options.open_engine_for(data, encoder=encoder) as engine, meter(f"reindexing {name}", "documents") as bar:
         if rollback or discard:
             result = {"collection": copying.rollback(engine, name) if rollback else copying.discard(engine, name)}
             told = f"{name} means {result['collection']} again" if rollback else f"removed {result['collection']}"

@@ -31,12 +31,10 @@ def misses(
 
     Reads the log that the setting SEMBLANCE_LOG_QUERIES turns on. Needs the extra `lab`.
     """
-    settings = options.settings_for(data)
-    from engine import open_engine
     from engine.evaluation.misses import distinct_texts, gather_misses, missed
     from engine.querylog import LOG, read_log
 
-    with open_engine(settings) as engine:
+    with options.open_engine_for(data) as engine:
         folder: Path = engine.collection(collection).path
         logged = list(read_log(folder, since=time.time() - days * SECONDS_PER_DAY))
         unmet = missed(logged)

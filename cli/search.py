@@ -35,10 +35,7 @@ def search(  # noqa: PLR0913, PLR0917  one parameter per option
     """Search a collection by words, by a picture, or by both together."""
     if words is None and image is None:
         raise usage_error('give words or a picture: semblance search -c NAME "red shoes", or --image FILE')
-    settings = options.settings_for(data)
-    from engine import open_engine
-
-    with open_engine(settings) as engine:
+    with options.open_engine_for(data) as engine:
         typed = None if words is None else repaired(words)
         result = engine.search(collection, typed, image=image, k=k, where=where and repaired(where), **wanted)  # type: ignore[arg-type]
     _say(result, json=json)
@@ -58,10 +55,7 @@ def recommend(  # noqa: PLR0913, PLR0917  one parameter per option
     json: options.Json = False,
 ) -> None:
     """Recommend products that are like some of a collection and unlike others."""
-    settings = options.settings_for(data)
-    from engine import open_engine
-
-    with open_engine(settings) as engine:
+    with options.open_engine_for(data) as engine:
         ids = [[repaired(id) for id in side] for side in (like, unlike or ())]
         result = engine.recommend(collection, *ids, k=k, where=where and repaired(where), **wanted)  # type: ignore[arg-type]
     _say(result, json=json)

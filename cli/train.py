@@ -120,11 +120,10 @@ def _confidence(data: Path, bundle: Path) -> Path:
 
 def _train_heads(catalog: Path, output: Path, how: tuple[Path, Sequence[str]], *, seed: int, json: bool) -> None:
     work, mapping = how
-    from engine import open_engine
     from engine.encoders.adapted import PREFIX, write_heads
     from engine.training.adapt import judge_heads, train_heads
 
-    with open_engine(options.settings_for(work)) as engine:
+    with options.open_engine_for(work) as engine:
         products = _embedded(engine, catalog, mapping)
         pairs = _pairings(products)
         with meter("training heads", "steps") as bar:
