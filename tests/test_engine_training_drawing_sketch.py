@@ -55,3 +55,14 @@ def test_one_step_from_noise_draws_the_fitted_spread(fitted: tuple[Sketch, Gauss
     drawn = noise + gaussian(noise, mean, torch.zeros(20_000), torch.ones(20_000))
     assert torch.allclose(drawn.mean(0), mean[0], atol=0.05)
     assert torch.allclose(((drawn - mean) @ gaussian.basis).var(0), gaussian.spread, rtol=0.1)
+
+
+@pytest.mark.parametrize("length", [0.0, 0.125, 1.0])
+def test_steps_of_any_length_survive_the_arithmetic_they_are_drawn_in(
+    fitted: tuple[Sketch, Gaussian, torch.Tensor, torch.Tensor], length: float
+) -> None:
+    _, gaussian, _, _ = fitted
+    at, mean, time, step = torch.randn(64, 24), torch.randn(64, 24), torch.linspace(0, 0.9, 64) * (1 - length), torch.full((64,), length)
+    exact = gaussian(at, mean, time, step)
+    rounded = gaussian.bfloat16()(*(x.bfloat16() for x in (at, mean, time, step))).float()
+    assert (rounded - exact).square().mean().sqrt() < 0.03 * exact.std()
