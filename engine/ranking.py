@@ -83,15 +83,15 @@ def _logistic(x: float) -> float:
 
 
 def fuse(
-    image: Float32[np.ndarray, " n"], title: Float32[np.ndarray, " n"], weights: Float32[np.ndarray, "2"]
+    image: Float32[np.ndarray, " n"], title: Float32[np.ndarray, " n"], weights: Float32[np.ndarray, "*n 2"]
 ) -> Float32[np.ndarray, " n"]:
-    """Combine the cosines of `n` documents; NaN marks a view the document does not have.
+    """Combine the cosines of `n` documents by one pair of weights, or one pair each; NaN marks a view the document does not have.
 
     A document without one view is scored by the other alone; without either, or when only absent views have weight, it
     scores -inf.
     """
     cosines = np.stack([image, title])
-    shares = np.where(np.isnan(cosines), 0.0, np.asarray(weights, np.float32)[:, None])
+    shares = np.where(np.isnan(cosines), 0.0, np.atleast_2d(np.asarray(weights, np.float32)).T)
     total = shares.sum(axis=0)
     combined = (np.nan_to_num(cosines) * shares).sum(axis=0)
     scores = np.full(len(image), -np.inf, np.float32)

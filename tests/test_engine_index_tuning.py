@@ -66,7 +66,7 @@ def test_size_chooses():
 def test_every_kind_is_built_opened_and_found_in(tmp_path: Path, vectors: np.ndarray, kind: Kind):
     halves = vectors.astype(np.float16)
     AnnIndex.build(halves, kind=kind, threads=1).save(tmp_path / "x.faiss")
-    index = AnnIndex.open(tmp_path / "x.faiss", threads=1)
+    index = AnnIndex.open(tmp_path / "x.faiss", halves, threads=1)
     assert (index.kind, len(index), index.exact) == (kind, COUNT, kind == "flat")
     mask = np.arange(COUNT) % 2 == 0
     for allowed in (None, ann.RowSet(mask)):

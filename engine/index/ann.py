@@ -25,6 +25,7 @@ BLOCK = 65_536
 TRAINING_ROWS_PER_LIST = 32
 TRAINING_ROWS_OF_CODES = 65_536
 CODE_PARTS = 128  # of 4 bits: 64 bytes a vector
+CODED_FETCH = 4  # product codes order candidates so roughly that four times as many are scored exactly
 PROBES = 32
 
 
@@ -50,11 +51,17 @@ def to_float32(vectors: np.ndarray) -> np.ndarray:
 
 
 class AnnIndex:
-    """An immutable FAISS index over rows 0..n-1, searched by inner product. Safe to search from several threads."""
+    """An immutable FAISS index over rows 0..n-1, searched by inner product. Safe to search from several threads.
 
-    def __init__(self, index: Any, *, threads: int) -> None:  # noqa: ANN401  FAISS has no type hints
+    Codes find the candidates; the fp16 rows they stand for order them, inside FAISS, without being copied.
+    """
+
+    def __init__(self, index: Any, vectors: np.ndarray, *, threads: int) -> None:  # noqa: ANN401  FAISS has no type hints
         self._faiss, self._index, self._threads = require_faiss(), index, threads
         self._lists = int(index.nlist) if hasattr(index, "nlist") else 0
+        self._vectors = vectors  # FAISS points into them
+        self._stored = _viewed(self._faiss, vectors) if self._lists else None
+        self._refined = self._faiss.IndexRefine(index, self._stored) if self._lists else index
 
     @classmethod
     def build(cls, vectors: np.ndarray, *, kind: Kind = "ivf-sq8", threads: int) -> "AnnIndex":
@@ -68,13 +75,16 @@ class AnnIndex:
         for block in _blocks(vectors):
             faiss.omp_set_num_threads(threads)
             index.add(block)
-        return cls(index, threads=threads)
+        return cls(index, vectors, threads=threads)
 
     @classmethod
-    def open(cls, path: Path, *, threads: int) -> "AnnIndex":
-        """Map an index file; pages are read as searches touch them."""
+    def open(cls, path: Path, vectors: np.ndarray, *, threads: int) -> "AnnIndex":
+        """Map an index file over mapped fp16 rows; pages are read as searches touch them."""
         faiss = require_faiss()
-        return cls(faiss.read_index(str(path), faiss.IO_FLAG_MMAP_IFC), threads=threads)
+        index = faiss.read_index(str(path), faiss.IO_FLAG_MMAP_IFC)
+        if index.ntotal != len(vectors):
+            raise ValueError(f"{path} indexes {index.ntotal} rows, there are {len(vectors)}")
+        return cls(index, vectors, threads=threads)
 
     def save(self, path: Path) -> None:
         """Write the index to one file."""
@@ -92,13 +102,13 @@ class AnnIndex:
 
     @property
     def exact(self) -> bool:
-        """Whether its scores are those of the stored vectors, so that it misses nothing."""
+        """Whether it looks at every row, so that it misses nothing."""
         return self._lists == 0
 
     def search(
         self, vectors: Vectors, k: int, allowed: "RowSet | None", *, probes: int | None = None
     ) -> tuple[Float32[np.ndarray, "q k"], Int64[np.ndarray, "q k"]]:
-        """Find `k` rows per query among `allowed`; scores are approximate, -1 stands where nothing was found.
+        """Find `k` rows per query among `allowed`, best first by their fp16 vectors; -1 stands where nothing was found.
 
         `probes` inverted lists (`PROBES` by default) are visited when every row is allowed, more the fewer are.
         """
@@ -108,10 +118,12 @@ class AnnIndex:
         selector = None if allowed is None else allowed.selector
         if self._lists:
             visited = self._visited(probes or PROBES, k, len(self) if allowed is None else len(allowed))
-            parameters = self._faiss.SearchParametersIVF(sel=selector, nprobe=visited)
+            inside = self._faiss.SearchParametersIVF(sel=selector, nprobe=visited)
+            factor = CODED_FETCH if self.kind == "ivf-pq" else 1
+            parameters = self._faiss.IndexRefineSearchParameters(k_factor=factor, base_index_params=inside)
         else:
             parameters = self._faiss.SearchParameters(sel=selector)
-        scores, rows = self._index.search(np.ascontiguousarray(vectors, np.float32), k, params=parameters)
+        scores, rows = self._refined.search(np.ascontiguousarray(vectors, np.float32), k, params=parameters)
         return scores, rows
 
     def _visited(self, probes: int, k: int, allowed: int) -> int:
@@ -136,6 +148,15 @@ class RowSet:
 def _empty_flat(faiss: ModuleType) -> Any:  # noqa: ANN401
     index = faiss.IndexScalarQuantizer(DIMENSIONS, faiss.ScalarQuantizer.QT_fp16, faiss.METRIC_INNER_PRODUCT)
     index.is_trained = True  # fp16 codes have nothing to learn
+    return index
+
+
+def _viewed(faiss: ModuleType, vectors: np.ndarray) -> Any:  # noqa: ANN401
+    """Make a flat index of fp16 rows that stay where they are."""
+    index = _empty_flat(faiss)
+    data = np.ascontiguousarray(vectors).reshape(-1).view(np.uint8)
+    index.codes = faiss.MaybeOwnedVectorUInt8.create_view(faiss.swig_ptr(data), data.nbytes, index.codes.owner)
+    index.ntotal = len(vectors)
     return index
 
 

@@ -6,8 +6,10 @@ parts and views, and the documents that have the words of the query, are scored 
 belong here.
 """
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
+from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float32, Int64
@@ -15,7 +17,8 @@ from jaxtyping import Float32, Int64
 from engine.datatypes import VIEWS, Vectors, View
 from engine.index.delta import Delta
 from engine.index.matches import check_vectors, contenders
-from engine.index.segment import Segment, nearest_documents
+from engine.index.nearest import Near, Wanted, nearest_documents
+from engine.index.segment import Segment
 from engine.index.snapshot import Selection, Snapshot
 from engine.index.wording import Wording
 from engine.ranking import fuse, lifted
@@ -24,6 +27,13 @@ EXACT_DOCUMENTS = 4_000  # scanning so many costs as much processor time as sear
 SCAN_CELLS = 4_000_000  # scores held at a time during a scan, 16 MB per view
 
 Weights = Float32[np.ndarray, "q 2"]
+
+
+class Pairs(NamedTuple):
+    """Query `owners[i]` may be answered by document `documents[i]` of a part; owners ascend."""
+
+    owners: Int64[np.ndarray, " n"]
+    documents: Int64[np.ndarray, " n"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,12 +89,9 @@ def find_with_words(
     check_vectors(vectors)
     lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
     asked = _Asked(vectors / np.where(lengths > 0, lengths, 1), weights, k, wordings, snapshot.probes)
-    found: list[list[Found]] = [[] for _ in vectors]
-    for selection in snapshot.select(where):
-        if len(selection):
-            for number, documents in enumerate(_contenders(selection, asked)):
-                found[number].append(_best(selection.part, asked.only(number), documents))
-    return [_merged(parts, k) for parts in found]
+    selections = (selection for selection in snapshot.select(where) if len(selection))
+    parts = [_scored(selection.part, asked, _contenders(selection, asked)) for selection in selections]
+    return _ranked(parts, len(vectors), k)
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,47 +107,59 @@ class _Asked:
     def __len__(self) -> int:
         return len(self.vectors)
 
-    def only(self, *numbers: int) -> "_Asked":
-        rows = list(numbers)
+    @property
+    def alone(self) -> bool:
+        """Whether one view decides everything."""
+        return not self.weights.all(axis=1).any() and all(wording is None for wording in self.wordings)
+
+    def only(self, rows: Int64[np.ndarray, " r"]) -> "_Asked":
+        """Keep some of the queries."""
+        if len(rows) == len(self):
+            return self
         return _Asked(self.vectors[rows], self.weights[rows], self.k, [self.wordings[row] for row in rows], self.probes)
 
 
-def _contenders(selection: Selection, asked: _Asked) -> list[np.ndarray]:
+def _contenders(selection: Selection, asked: _Asked) -> Pairs:
     """List the documents of one part that may be among the `k` best of each query."""
     part = selection.part
     resident = all(part.rows(view).resident for view in VIEWS)
     if isinstance(part, Delta) or len(selection) <= EXACT_DOCUMENTS or resident or not asked.probes:
-        return _scan(selection, asked)
-    gathered: list[list[np.ndarray] | None] = [[_worded(selection, wording, asked.k)] for wording in asked.wordings]
+        return _joined(_scan(selection, asked))
+    found, undecided = [_worded(selection, asked)], np.zeros(len(asked), bool)
     for column, view in enumerate(VIEWS):
-        asking = [number for number in range(len(asked)) if asked.weights[number, column] > 0 and gathered[number] is not None]
-        answers = _search_view(selection, view, asked.only(*asking))
-        for number, documents in zip(asking, answers, strict=True):
-            held = gathered[number]
-            gathered[number] = None if documents is None or held is None else [*held, documents]
-    undecided = [number for number, documents in enumerate(gathered) if documents is None]
-    scanned = iter(_scan(selection, asked.only(*undecided)) if undecided else [])
-    return [next(scanned) if documents is None else _union(documents) for documents in gathered]
+        asking = np.flatnonzero((asked.weights[:, column] > 0) & ~undecided)
+        near = _search_view(selection, view, asked.only(asking))
+        if near is not None:
+            found.append(Pairs(asking[near.owners], near.documents))
+            undecided[asking[near.undecided]] = True
+    if undecided.any():
+        scanned = _joined(_scan(selection, asked.only(np.flatnonzero(undecided))))
+        found = [Pairs(*(column[~undecided[pairs.owners]] for column in pairs)) for pairs in found]
+        found.append(Pairs(np.flatnonzero(undecided)[scanned.owners], scanned.documents))
+    return _distinct(found, len(part))
 
 
-def _worded(selection: Selection, wording: Wording | None, k: int) -> np.ndarray:
+def _worded(selection: Selection, asked: _Asked) -> Pairs:
     """List the admitted documents that have most of a query's words."""
-    if wording is None:
-        return np.zeros(0, np.uint32)
-    numbers, lifts = wording.lifts(selection.part)
-    if selection.documents is not None:
-        admitted = np.isin(numbers, selection.documents, assume_unique=True)
-        numbers, lifts = numbers[admitted], lifts[admitted]
-    best: np.ndarray = numbers[contenders(lifts, k)]
-    return best
+    found = []
+    for wording in asked.wordings:
+        numbers = np.zeros(0, np.int64)
+        if wording is not None:
+            numbers, lifts = wording.lifts(selection.part)
+            if selection.documents is not None:
+                admitted = np.isin(numbers, selection.documents, assume_unique=True)
+                numbers, lifts = numbers[admitted], lifts[admitted]
+            numbers = numbers[contenders(lifts, asked.k)]
+        found.append(numbers)
+    return _joined(found)
 
 
-def _search_view(selection: Selection, view: View, asked: _Asked) -> Sequence[np.ndarray | None]:
+def _search_view(selection: Selection, view: View, asked: _Asked) -> Near | None:
     part, allowed = selection.part, selection.rows(view)
     index = part.index(view) if isinstance(part, Segment) else None
     if index is None or not len(asked) or (allowed is not None and not len(allowed)):
-        return [np.zeros(0, np.uint32) for _ in range(len(asked))]
-    return nearest_documents(part.rows(view), index, asked.vectors, asked.k, allowed, probes=asked.probes)
+        return None
+    return nearest_documents(part.rows(view), index, Wanted(asked.vectors, asked.k, asked.alone, asked.probes), allowed)
 
 
 def _scan(selection: Selection, asked: _Asked) -> list[np.ndarray]:
@@ -148,7 +167,7 @@ def _scan(selection: Selection, asked: _Asked) -> list[np.ndarray]:
     picks: list[np.ndarray] = []
     step = max(1, SCAN_CELLS // len(selection))
     for start in range(0, len(asked), step):
-        block = asked.only(*range(start, min(start + step, len(asked))))
+        block = asked.only(np.arange(start, min(start + step, len(asked))))
         cosines = [
             selection.part.rows(view).scan(block.vectors, selection.documents)
             if block.weights[:, column].any()
@@ -176,32 +195,48 @@ def _spread(numbers: np.ndarray, values: np.ndarray, documents: np.ndarray | Non
     return spread
 
 
-def _best(part: Segment | Delta, asked: _Asked, documents: np.ndarray) -> Found:
-    """Score `documents` from their stored vectors and words for the one query asked, and give the `k` best of them."""
+def _scored(part: Segment | Delta, asked: _Asked, pairs: Pairs) -> tuple[np.ndarray, Found]:
+    """Score pairs from the stored vectors and words; gives the queries they belong to beside the documents."""
+    owners, documents = pairs
     image, title = (
-        np.clip(part.rows(view).rescore(asked.vectors[0], documents), -1.0, 1.0) for view in VIEWS
+        np.clip(part.rows(view).rescore_pairs(asked.vectors, owners, documents), -1.0, 1.0) for view in VIEWS
     )  # fp16 rounds past 1
-    keys, wording, cosines = part.keys[documents], asked.wordings[0], fuse(image, title, asked.weights[0])
-    words = lifts = np.zeros(len(keys), np.float32)
-    if wording is not None:
-        words, lifts = (_spread(*pairs, documents, len(part)) for pairs in (wording.scores(part), wording.lifts(part)))
-    found = Found(keys, lifted(cosines, lifts), image, title, words, lifts)
-    order = np.lexsort((keys, -found.scores))[: asked.k]
-    return found.take(order[found.scores[order] > -np.inf])
+    cosines = fuse(image, title, asked.weights[0] if len(asked) == 1 else asked.weights[owners])
+    words, lifts = np.zeros((2, len(documents)), np.float32)
+    for number, wording in enumerate(asked.wordings):
+        if wording is not None:
+            own = slice(*np.searchsorted(owners, (number, number + 1)))
+            words[own] = _spread(*wording.scores(part), documents[own], len(part))
+            lifts[own] = _spread(*wording.lifts(part), documents[own], len(part))
+    return owners, Found(part.keys[documents], lifted(cosines, lifts), image, title, words, lifts)
 
 
-def _merged(parts: Sequence[Found], k: int) -> Found:
-    """Join what the parts found."""
+def _ranked(parts: Sequence[tuple[np.ndarray, Found]], queries: int, k: int) -> list[Found]:
+    """Join what the parts found and give each query its `k` best."""
     none = Found(np.zeros(0, np.int64), *(np.zeros(0, np.float32) for _ in range(5)))
-    if len(parts) == 1:
-        return parts[0]
-    found = Found(*(np.concatenate([getattr(part, field.name) for part in (none, *parts)]) for field in fields(Found)))
-    return found.take(np.lexsort((found.keys, -found.scores))[:k])
+    owners = np.concatenate([np.zeros(0, np.int64), *(owners for owners, _ in parts)])
+    columns = [[getattr(found, field.name) for found in (none, *(found for _, found in parts))] for field in fields(Found)]
+    joined = Found(*map(np.concatenate, columns))
+    order = np.lexsort((joined.keys, -joined.scores, owners))
+    order = order[joined.scores[order] > -np.inf]
+    starts = np.searchsorted(owners[order], np.arange(queries + 1))
+    return [joined.take(order[start : min(end, start + k)]) for start, end in itertools.pairwise(starts.tolist())]
 
 
 def _cosine(value: float) -> float | None:
     return None if np.isnan(value) else value
 
 
-def _union(documents: list[np.ndarray]) -> np.ndarray:
-    return np.unique(np.concatenate(documents)) if documents else np.zeros(0, np.uint32)
+def _joined(documents: Sequence[np.ndarray]) -> Pairs:
+    """Lay the documents of each query one after another."""
+    owners = np.repeat(np.arange(len(documents)), [len(own) for own in documents])
+    return Pairs(owners, np.concatenate([np.zeros(0, np.int64), *documents]).astype(np.int64, copy=False))
+
+
+def _distinct(found: Sequence[Pairs], documents: int) -> Pairs:
+    """Join pairs, each once, ascending; `documents` is how many the part has."""
+    filled = [pairs for pairs in found if len(pairs.owners)]
+    if len(filled) == 1:
+        return filled[0]
+    codes = np.unique(np.concatenate([np.zeros(0, np.int64), *(pairs.owners * documents + pairs.documents for pairs in filled)]))
+    return Pairs(*np.divmod(codes, documents))

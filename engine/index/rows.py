@@ -7,12 +7,13 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
-from jaxtyping import Float32
+from jaxtyping import Float32, Int64
 
 from engine.datatypes import Vector
 from engine.index.ann import to_float32
 
 BLOCK = 16_384
+PAIRS = 1_024  # scored at once: their vectors, 1 MB, stay in the cache
 EINSUM_QUERIES = 4  # for few queries BLAS gains nothing and its threads wait on one another when the processor is busy
 RESIDENT_ROWS = 16_384  # so few rows are kept widened, 16 MB, which saves the widening on every exact scan
 
@@ -33,8 +34,15 @@ class Rows:
         """Whether the rows are few enough to be kept widened in memory, so that scanning all of them is cheap."""
         return len(self) <= RESIDENT_ROWS
 
+    @cached_property
+    def one_each(self) -> bool:
+        """Whether row `i` is the only one of document `i`, for all."""
+        return len(self) == self.total and np.array_equal(self.documents, np.arange(self.total, dtype=self.documents.dtype))
+
     def of(self, documents: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """List the rows of `documents` (ascending), one document after another, with how many each has."""
+        """List the rows of `documents`, one document after another, with how many each has."""
+        if self.one_each:
+            return documents, np.ones(len(documents), np.int64)
         documents = documents.astype(self.documents.dtype, copy=False)  # else NumPy would widen all rows for each call
         first = np.searchsorted(self.documents, documents, side="left")
         counts = np.searchsorted(self.documents, documents, side="right") - first
@@ -54,9 +62,23 @@ class Rows:
         return _best(scores, counts)
 
     def rescore(self, query: Vector, documents: np.ndarray) -> Float32[np.ndarray, " n"]:
-        """Score a few `documents` (ascending) so that equal vectors give equal scores, bit for bit; NaN without a row."""
+        """Score a few `documents` so that equal vectors give equal scores, bit for bit; NaN without a row."""
+        return self.rescore_pairs(query[None], np.zeros(len(documents), np.int64), documents)
+
+    def rescore_pairs(
+        self, queries: Float32[np.ndarray, "q 256"], owners: Int64[np.ndarray, " n"], documents: np.ndarray
+    ) -> Float32[np.ndarray, " n"]:
+        """Score each of `documents` against the query at the same place of `owners`, as `rescore` does."""
+        if not len(self):
+            return np.full(len(documents), np.nan, np.float32)
         rows, counts = self.of(documents)
-        scores = np.einsum("nd,d->n", self._widened(rows), query)
+        askers = owners if self.one_each else np.repeat(owners, counts)
+        scores = np.empty(len(rows), np.float32)
+        for start in range(0, len(rows), PAIRS):
+            block = slice(start, start + PAIRS)
+            wide = self._widened(rows[block])
+            asking = np.broadcast_to(queries, wide.shape) if len(queries) == 1 else queries[askers[block]]
+            np.einsum("nd,nd->n", wide, asking, out=scores[block])
         best: np.ndarray = _best(scores[None], counts)[0]
         return best
 

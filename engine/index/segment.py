@@ -30,13 +30,12 @@ from engine.index.ann import AnnIndex, RowSet
 from engine.index.attributes import Columns
 from engine.index.lexical import Lexical
 from engine.index.matches import admitted_by, best_matches, check_vectors, contenders, ranked
+from engine.index.nearest import Wanted, nearest_documents
 from engine.index.rows import Rows
 
 logger = logging.getLogger(__name__)
 FORMAT = 3
 EAGER_BYTES = 64 * 2**20  # files up to this size are digested before they are used, larger ones soon after (`verify`)
-EDGE = np.float32(1e-6)
-CODED_FETCH = 4  # product codes order candidates so roughly that four times as many are rescored
 
 
 class SegmentDamaged(CollectionCorrupt):
@@ -63,7 +62,7 @@ class Segment:
         self.columns = Columns.open(folder)
         self.lexical = Lexical.open(folder)
         self._views = {view: _mapped_rows(folder, view, len(self.keys)) for view in VIEWS}
-        self._indexes = {view: AnnIndex.open(folder / f"{view}.faiss", threads=threads) for view in VIEWS if len(self._views[view])}
+        self._indexes = {view: _opened(folder, view, self._views[view], threads) for view in VIEWS if len(self._views[view])}
 
     @classmethod
     def open(cls, folder: Path, digest: str, *, threads: int) -> "Segment":
@@ -129,38 +128,15 @@ class SegmentView:
         index = self._segment.index(self._view)
         if index is None or (allowed is not None and not len(allowed)):
             return best_matches(self._segment.keys, self._rows, vectors, k, np.zeros(0, np.int64))
-        picks = nearest_documents(self._rows, index, vectors, k, allowed)
-        filled = [self._scanned(vectors[i], k, documents) if pick is None else pick for i, pick in enumerate(picks)]
-        return ranked(self._segment.keys, self._rows, vectors, k, filled)
+        near = nearest_documents(self._rows, index, Wanted(vectors, k), allowed)
+        picks = [near.documents[near.owners == number] for number in range(len(vectors))]
+        for number in np.flatnonzero(near.undecided):
+            picks[number] = self._scanned(vectors[number], k, documents)
+        return ranked(self._segment.keys, self._rows, vectors, k, picks)
 
     def _scanned(self, vector: np.ndarray, k: int, documents: np.ndarray | None) -> np.ndarray:
         picks = contenders(self._rows.scan(vector[None], documents)[0], k)
         return picks if documents is None else documents[picks]
-
-
-def nearest_documents(
-    rows: Rows, index: AnnIndex, vectors: Vectors, k: int, allowed: RowSet | None, *, probes: int | None = None
-) -> list[np.ndarray | None]:
-    """Gather candidates (document numbers, ascending) for the `k` best of each query from the approximate index.
-
-    None for a query that only an exact scan answers right: too few distinct documents came back, or equal scores reach
-    past the last candidate, so that which of them were found is chance.
-    """
-    available = len(index) if allowed is None else len(allowed)
-    pictures = -(-len(rows) // max(rows.total, 1))
-    fetch = min(available, max(4 * k, 100) * max(pictures, 1) * (CODED_FETCH if index.kind == "ivf-pq" else 1))
-    scores, found = index.search(vectors, fetch, allowed, probes=probes)
-    return [_distinct(rows, scores[i], found[i], k, available) for i in range(len(vectors))]
-
-
-def _distinct(rows: Rows, scores: np.ndarray, found: np.ndarray, k: int, available: int) -> np.ndarray | None:
-    documents, first = np.unique(rows.documents[found[found >= 0]], return_index=True)
-    if len(found) == available and found[-1] >= 0:
-        return documents
-    if found[-1] < 0 or len(documents) < k:
-        return None
-    last_wanted = np.sort(first)[k - 1]
-    return documents if scores[-1] < scores[last_wanted] - EDGE else None
 
 
 def write_manifest(folder: Path, version: int, older: Sequence[Older] = ()) -> str:
@@ -215,6 +191,10 @@ def _older(folder: Path, links: Sequence[tuple[int, str, int]]) -> tuple[Older, 
 
 def _mapped_rows(folder: Path, view: View, total: int) -> Rows:
     return Rows(_mapped(folder / f"{view}.documents.npy"), _mapped(folder / f"{view}.vectors.npy"), total)
+
+
+def _opened(folder: Path, view: View, rows: Rows, threads: int) -> AnnIndex:
+    return AnnIndex.open(folder / f"{view}.faiss", rows.vectors, threads=threads)
 
 
 def _mapped(path: Path) -> np.ndarray:
