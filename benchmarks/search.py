@@ -1,44 +1,47 @@
 """How fast and how complete a search is, unfiltered and at every selectivity of a filter, as a collection grows; and beside peers.
 
-    python -m benchmarks.search [--rows 10000 100000] [--queries N] [--vectors FILE.npy] [--views both|image] [--peers]
-                                [--folder DIR] [--json FILE]
+    python -m benchmarks.search [--rows 10000 100000] [--queries N] [--vectors FILE.npy] [--texts FILE.npy] [--views both|image]
+                                [--peers NAME ...] [--folder DIR] [--stage build|measure|all] [--json FILE]
 
-The full runs, on a machine that does nothing else (a disk with 60 GB for ten million; an hour or two):
-
-    pip install hnswlib usearch chromadb lancedb qdrant-client milvus-lite pymilvus
-    python -m benchmarks.search --rows 10000 100000 1000000 --views image --peers --vectors real.npy
-    python -m benchmarks.search --rows 10000000 --views image --vectors real.npy --json benchmarks/results/search-10m.json
+The full runs take hours to build and minutes to measure, so they can be done apart: `--stage build --folder DIR` while the machine
+does other things, `--stage measure --folder DIR` when it does nothing else (60 GB of disk for ten million). Peers first:
+`pip install hnswlib usearch chromadb lancedb qdrant-client milvus-lite pymilvus`.
 
 Every document has a picture and, with `--views both`, a title. Vectors are made by jittering base vectors: those of
-`--vectors` (real embeddings, float [n, 256]) or 2,000 made-up ones in 40 groups. A query is another jitter of a base vector,
-shifted by a fixed gap and noise, as texts lie beside pictures. Recall@10 compares with brute force over the float32 vectors, block
-by block, in the same run. One query at a time; peers (`benchmarks.peers`) also in one batch, at the least effort that reaches each
-recall. A peer that is not installed is named with the reason.
+`--vectors` (real embeddings of pictures, float [n, 256]) or 2,000 made-up ones in 40 groups. Queries are the real embeddings of
+texts in `--texts`, as they are; without it other jitters of the base, shifted by a gap and noise, as texts lie beside pictures.
+Recall@10 compares with brute force over the float32 vectors, block by block. One query at a time is timed around
+`Collection.search`: following the log, the filter, the candidates, their exact scores. Peers (`benchmarks.peers`) are also asked in
+one batch, at the least effort that reaches each recall. A peer that is not installed is named with the reason.
 """
 
 import argparse
 import json
 import platform
-import resource
 import tempfile
+import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
 import numpy as np
 
-from benchmarks.peers import compare
+from benchmarks.peers import PEERS, build_peers, measure_peers, memory_mb
 from engine.collection import Collection
 from engine.config import Settings
 from engine.datatypes import DIMENSIONS, Document, Embedding, EncodedDocument, Vectors
 from engine.documents import key_of
+from engine.index.merging import Extent
 
 BUCKETS = 10_000
 BLOCK = 50_000
 SHARES = (0.5, 0.2, 0.1, 0.04, 0.01, 0.001, 0.0001)
 K = 10
+THREADS = 2
+CHANGED = 19_000  # fewer than start a compaction by themselves
+REMADE_ROWS = 100_000  # up to so many, everything is made anew
 
 
 def unit(vectors: np.ndarray) -> Vectors:
@@ -81,8 +84,10 @@ class Catalogue:
             yield first, images, titles, generator.integers(0, BUCKETS, count)
 
 
-def queries_for(base: Vectors, count: int) -> Vectors:
-    """Make queries beside the catalogue: other jitters of the base, shifted by a gap common to all."""
+def queries_for(base: Vectors, count: int, texts: Path | None) -> Vectors:
+    """Read real embeddings of texts, or make queries: other jitters of the base, shifted by a gap common to all."""
+    if texts is not None:
+        return unit(np.load(texts)[:count].astype(np.float32))
     generator = np.random.default_rng(2)
     gap = unit(generator.standard_normal((1, DIMENSIONS)))
     return unit(jittered(base, generator.integers(0, len(base), count), generator, 0.9) + 0.5 * gap)
@@ -101,17 +106,10 @@ def documents(catalogue: Catalogue) -> Iterator[EncodedDocument]:
             yield EncodedDocument(document, b"", tuple(embeddings))
 
 
-def fill(collection: Collection, made: Iterator[EncodedDocument], rows: int) -> float:
-    """Commit everything in batches of 100; returns documents per second of committing."""
-    seconds, batch = 0.0, []
-    for number, document in enumerate(made, start=1):
-        batch.append(document)
-        if len(batch) == 100 or number == rows:
-            start = time.perf_counter()
-            collection.upsert(batch)
-            seconds += time.perf_counter() - start
-            batch = []
-    return rows / seconds
+def fill(collection: Collection, made: Iterator[EncodedDocument]) -> None:
+    """Commit everything in batches of 100."""
+    while batch := list(islice(made, 100)):
+        collection.upsert(batch)
 
 
 def milliseconds(work: Callable[[int], object], count: int) -> dict[str, float]:
@@ -124,8 +122,8 @@ def milliseconds(work: Callable[[int], object], count: int) -> dict[str, float]:
     return {"p50_ms": round(float(np.median(times)), 3), "p99_ms": round(float(np.percentile(times, 99)), 3)}
 
 
-def truth(catalogue: Catalogue, queries: Vectors) -> tuple[list[list[set[int]]], list[int]]:
-    """List the numbers of the best `K` of each query, without a filter and at each selectivity, and how many are admitted."""
+def truth(catalogue: Catalogue, queries: Vectors) -> tuple[np.ndarray, list[int]]:
+    """Find the numbers of the best `K` of each query, without a filter and at each selectivity, and how many are admitted."""
     limits = [BUCKETS, *(round(share * BUCKETS) for share in SHARES)]
     numbers = np.full((len(limits), len(queries), K), -1)
     best = np.full((len(limits), len(queries), K), -np.inf, np.float32)
@@ -139,105 +137,147 @@ def truth(catalogue: Catalogue, queries: Vectors) -> tuple[list[list[set[int]]],
             names = np.concatenate([numbers[place], np.broadcast_to(first + rows, (len(queries), len(rows)))], axis=1)
             top = np.argpartition(-both, K - 1, axis=1)[:, :K]
             best[place], numbers[place] = np.take_along_axis(both, top, 1), np.take_along_axis(names, top, 1)
-    return [[set(row[row >= 0].tolist()) for row in found] for found in numbers], admitted
+    return numbers, admitted
 
 
-def searches(collection: Collection, queries: Vectors, catalogue: Catalogue) -> list[dict[str, object]]:
+def build(catalogue: Catalogue, queries: Vectors, folder: Path, peers: Sequence[str]) -> None:
+    """Make a collection, what is true of it, and the peers; what is there already is kept."""
+    place = folder / f"rows-{catalogue.rows}"
+    place.mkdir(parents=True, exist_ok=True)
+    if not (place / "built.json").exists():
+        wall, used = time.perf_counter(), time.process_time()
+        settings = Settings(threads=THREADS)
+        collection = Collection.create(place / "collection", fingerprint="benchmark", encoder="benchmark", settings=settings)
+        fill(collection, documents(catalogue))
+        filled = {"fill_s": round(time.perf_counter() - wall, 1), "fill_processor_s": round(time.process_time() - used, 1)}
+        collection.compact()
+        collection.close()
+        seconds = {"build_s": round(time.perf_counter() - wall, 1), "build_processor_s": round(time.process_time() - used, 1)}
+        (place / "built.json").write_text(json.dumps({**filled, **seconds}), encoding="utf-8")
+    if not (place / "truth.npz").exists():
+        numbers, admitted = truth(catalogue, queries)
+        np.savez(place / "truth.npz", numbers=numbers, admitted=admitted, queries=queries)
+    if peers:
+        if not (place / "vectors.npy").exists():
+            np.save(place / "vectors.npy", np.concatenate([images for _, images, _, _ in catalogue.blocks()]))
+        build_peers(place, peers)
+
+
+def searches(collection: Collection, place: Path, titles: bool) -> list[dict[str, object]]:
     """Measure recall and latency without a filter and at each selectivity."""
-    weights = np.array([[0.5, 0.5] if catalogue.titles else [1.0, 0.0]], np.float32)
+    known = np.load(place / "truth.npz")
+    weights, queries = np.array([[0.5, 0.5] if titles else [1.0, 0.0]], np.float32), known["queries"]
     measured: list[dict[str, object]] = []
-    for share, expected, admitted in zip((None, *SHARES), *truth(catalogue, queries), strict=True):
+    for share, numbers, admitted in zip((None, *SHARES), known["numbers"], known["admitted"].tolist(), strict=True):
         where = None if share is None else f"bucket < {round(share * BUCKETS)}"
-        wanted = [{key_of(f"p{number}") for number in numbers} for numbers in expected]
+        expected = [{key_of(f"p{number}") for number in row[row >= 0].tolist()} for row in numbers]
 
         def ask(number: int, where: str | None = where) -> list[int]:
             return [c.key for c in collection.search(queries[number : number + 1], K, weights=weights, where=where)[0]]
 
         first = milliseconds(ask, 1)["p50_ms"]
         found = [set(ask(number)) for number in range(len(queries))]
-        recall = [len(f & e) / len(e) for f, e in zip(found, wanted, strict=True) if e]
-        measured.append(
-            {
-                "filter": where,
-                "admitted": admitted,
-                "recall_at_10": round(float(np.mean(recall)), 4) if recall else 1.0,
-                "first_ms": first,
-                **milliseconds(ask, len(queries)),
-            }
-        )
+        recall = [len(f & e) / len(e) for f, e in zip(found, expected, strict=True) if e]
+        line = {"filter": where, "admitted": admitted, "recall_at_10": round(float(np.mean(recall)), 4) if recall else 1.0}
+        measured.append({**line, "first_ms": first, **milliseconds(ask, len(queries))})
     return measured
 
 
-def edits(collection: Collection, images: Vectors, made: list[EncodedDocument]) -> dict[str, float]:
+def edits(collection: Collection, catalogue: Catalogue) -> dict[str, float]:
     """Time from committing one document to the end of the search that finds it."""
-    weights = np.array([[1.0, 0.0]], np.float32)
+    weights, made = np.array([[1.0, 0.0]], np.float32), list(islice(documents(catalogue), 200))
 
     def edit(number: int) -> None:
         collection.upsert([made[number]])
-        assert collection.search(images[number : number + 1], 1, weights=weights)[0][0].score > 0.999
+        assert collection.search(made[number].embeddings[0].vector[None], 1, weights=weights)[0][0].score > 0.999
 
     return milliseconds(edit, len(made))
 
 
-def measure(catalogue: Catalogue, count: int, folder: Path) -> dict[str, object]:
-    """Fill, compact, reopen and search a collection."""
-    settings, rows = Settings(), catalogue.rows
-    queries = queries_for(catalogue.base, count)
-    collection = Collection.create(folder / f"rows-{rows}", fingerprint="benchmark", encoder="benchmark", settings=settings)
-    upserts = fill(collection, documents(catalogue), rows)
-    start = time.perf_counter()
-    collection.compact()
-    compacted = time.perf_counter() - start
-    collection.close()
-    start = time.perf_counter()
-    collection = Collection.open(folder / f"rows-{rows}", settings=settings)
-    opened = time.perf_counter() - start
-    _, images, _, _ = next(catalogue.blocks())
-    result: dict[str, object] = {
-        "rows": rows,
-        "upserts_per_s": round(upserts),
-        "compact_s": round(compacted, 2),
-        "open_s": round(opened, 3),
-        "searches": searches(collection, queries, catalogue),
-        "edit_to_searchable": edits(collection, images, list(islice(documents(catalogue), 50))),
-        "peak_rss_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
+def beside_compaction(collection: Collection, catalogue: Catalogue, queries: Vectors) -> dict[str, object]:
+    """Time searches alone, and while changes are made into a segment; a collection that is not large is made anew with them."""
+    weights = np.array([[1.0, 0.0]], np.float32)
+
+    def ask(number: int) -> None:
+        collection.search(queries[number % len(queries)][None], K, weights=weights)
+
+    alone = milliseconds(ask, 5 * len(queries))
+    fill(collection, documents(Catalogue(catalogue.base, min(catalogue.rows, CHANGED), catalogue.titles)))
+    pending = milliseconds(ask, 5 * len(queries))
+    extent: Extent = "mergeable" if catalogue.rows <= REMADE_ROWS else "due"
+    worker = threading.Thread(target=collection._index.compact, kwargs={"extent": extent})
+    times, start = [], time.perf_counter()
+    worker.start()
+    while worker.is_alive():
+        times.append(milliseconds(ask, 1)["p50_ms"])
+    during = {"p50_ms": round(float(np.median(times)), 3), "p99_ms": round(float(np.percentile(times, 99)), 3)}
+    seconds = round(time.perf_counter() - start, 2)
+    return {
+        "alone": alone,
+        "changes_pending": pending,
+        "during": during,
+        "searches": len(times),
+        "extent": extent,
+        "compaction_s": seconds,
     }
+
+
+def measure(catalogue: Catalogue, folder: Path, peers: Sequence[str]) -> dict[str, object]:
+    """Open what was built, search it, then change it."""
+    place = folder / f"rows-{catalogue.rows}"
+    result: dict[str, object] = {"rows": catalogue.rows, **json.loads((place / "built.json").read_text(encoding="utf-8"))}
+    result["peers"] = measure_peers(place, peers)
+    before, start = memory_mb(), time.perf_counter()
+    collection = Collection.open(place / "collection", settings=Settings(threads=THREADS))
+    result["open_s"] = round(time.perf_counter() - start, 3)
+    result["searches"] = searches(collection, place, catalogue.titles)
+    result["memory_mb"] = {kind: held - before[kind] for kind, held in memory_mb().items()}
+    result["edit_to_searchable"] = edits(collection, catalogue)
+    result["beside_compaction"] = beside_compaction(collection, catalogue, np.load(place / "truth.npz")["queries"])
     collection.close()
     return result
 
 
-def beside_peers(catalogue: Catalogue, count: int, folder: Path) -> list[dict[str, object]]:
-    """Measure peers, and this index, on the pictures alone."""
-    alone = Catalogue(catalogue.base, catalogue.rows, titles=False)
-    queries = queries_for(alone.base, count)
-    images = np.concatenate([images for _, images, _, _ in alone.blocks()])
-    return compare(images, queries, truth(alone, queries)[0][0], folder)
+def parsed() -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--rows", type=int, nargs="+", default=[10_000, 100_000, 1_000_000])
+    parser.add_argument("--queries", type=int, default=200)
+    parser.add_argument("--vectors", type=Path, help="real embeddings of pictures to jitter, float [n, 256]")
+    parser.add_argument("--texts", type=Path, help="real embeddings of texts to ask with, float [n, 256]")
+    parser.add_argument("--views", choices=("both", "image"), default="both", help="what documents have")
+    parser.add_argument(
+        "--peers", nargs="*", choices=[peer.name for peer in PEERS], default=[], help="measured on the pictures too"
+    )
+    parser.add_argument("--folder", type=Path, help="where everything is made and kept; default: a temporary folder")
+    parser.add_argument("--stage", choices=("build", "measure", "all"), default="all")
+    parser.add_argument("--json", type=Path, default=Path("benchmarks/results/search.json"))
+    return parser.parse_args()
 
 
 def main() -> None:
     """Run every size and write the result."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--rows", type=int, nargs="+", default=[10_000, 100_000, 1_000_000])
-    parser.add_argument("--queries", type=int, default=200)
-    parser.add_argument("--vectors", type=Path, help="real embeddings to jitter, float [n, 256]")
-    parser.add_argument("--views", choices=("both", "image"), default="both", help="what documents have")
-    parser.add_argument("--peers", action="store_true", help="also measure other indexes on the pictures")
-    parser.add_argument("--folder", type=Path, help="where the collections are made; default: a temporary folder")
-    parser.add_argument("--json", type=Path, default=Path("benchmarks/results/search.json"))
-    arguments = parser.parse_args()
+    arguments, sizes = parsed(), []
     base = base_vectors(arguments.vectors)
-    with tempfile.TemporaryDirectory(dir=arguments.folder) as folder:
-        sizes = []
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = arguments.folder or Path(temporary)
         for rows in arguments.rows:
             catalogue = Catalogue(base, rows, titles=arguments.views == "both")
-            sizes.append(measure(catalogue, arguments.queries, Path(folder)))
-            if arguments.peers:
-                sizes[-1]["peers"] = beside_peers(catalogue, arguments.queries, Path(folder))
-    machine = {"processor": platform.processor() or platform.machine(), "python": platform.python_version()}
-    result = {"machine": machine, "vectors": str(arguments.vectors or "made up"), "sizes": sizes}
-    arguments.json.parent.mkdir(parents=True, exist_ok=True)
-    arguments.json.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
-    print(json.dumps(result, indent=2))
+            if arguments.stage != "measure":
+                build(catalogue, queries_for(base, arguments.queries, arguments.texts), folder, arguments.peers)
+            if arguments.stage != "build":
+                sizes.append(measure(catalogue, folder, arguments.peers))
+    if sizes:
+        machine = {"processor": platform.processor() or platform.machine(), "python": platform.python_version()}
+        result = {
+            "machine": machine,
+            "vectors": "real" if arguments.vectors else "made up",
+            "views": arguments.views,
+            "sizes": sizes,
+        }
+        arguments.json.parent.mkdir(parents=True, exist_ok=True)
+        arguments.json.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+        print(json.dumps(result, indent=2))
 
 
 if __name__ == "__main__":
