@@ -33,7 +33,7 @@ Ask = Callable[[Vectors, int], np.ndarray]
 
 @dataclass(frozen=True)
 class Peer:
-    """What to import, how to build it in an empty folder, and how to open it: a function (queries, effort) -> row numbers [q, k]."""
+    """What to import, how to build it in an empty folder, and how to open it: a function (queries, effort) -> rows [q, k]."""
 
     name: str
     module: str
