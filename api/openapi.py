@@ -26,7 +26,7 @@ TAGS = [
     {"name": "collections", "description": "Make, list and remove collections of products."},
     {"name": "embeddings", "description": "Embed texts and pictures, as the OpenAI API does."},
     {"name": "drawings", "description": "Draw what the shop does not have, and find what it has nearest to that."},
-    {"name": "jobs", "description": "Work that goes on after its request was answered: imports and drawings."},
+    {"name": "jobs", "description": "Work that goes on after its request was answered: imports, drawings and snapshots."},
     {"name": "operations", "description": "Whether the server lives, is ready, and what it embeds with."},
 ]
 

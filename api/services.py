@@ -12,6 +12,7 @@ from api.fetching import Fetching
 from api.importing import KIND, Importer, clear
 from api.jobs import Jobs
 from api.metrics import Metrics
+from api.snapshots import Snapshots
 from api.uploads import Uploads
 from api.workers import Followers, Workers, WriteOrder
 from engine.config import Settings
@@ -34,6 +35,7 @@ class Services:
     jobs: Jobs
     followers: Followers
     uploads: Uploads
+    snapshots: Snapshots
     metrics: Metrics
 
     @classmethod
@@ -51,12 +53,14 @@ class Services:
         writes = WriteOrder(max_waiting=MAX_WRITERS, deadline_s=settings.deadline_s, folder=_locks(settings))
         jobs = Jobs(settings.data)
         uploads = Uploads(limit=settings.max_import_bytes, patience_s=settings.deadline_s)
-        return cls(engine, settings, batcher, workers, writes, Fetching(settings), jobs, Followers(), uploads, metrics)
+        fetching, snapshots = Fetching(settings), Snapshots(engine)
+        return cls(engine, settings, batcher, workers, writes, fetching, jobs, Followers(), uploads, snapshots, metrics)
 
     def start(self) -> None:
         """Let jobs run, also those that an earlier process left; blocks while the disk is looked at."""
         clear(self.settings.data, self.jobs)
         self.jobs.register(KIND, Importer(self.settings), max_waiting=self.settings.import_queue)
+        self.snapshots.register(self.jobs)
 
     @property
     def stuck_s(self) -> float:

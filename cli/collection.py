@@ -1,5 +1,6 @@
 """`semblance collections`: what is in the data folder; snapshots, aliases, and how to be rid of things."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -7,6 +8,7 @@ import typer
 
 from cli import options
 from cli.output import note, say_json, say_table
+from cli.progress import Meter, meter
 
 if TYPE_CHECKING:
     from engine.search import SearchEngine
@@ -82,8 +84,8 @@ def export(
     data: options.Data = None,
 ) -> None:
     """Write a collection, as it is at one moment, to one file. Writers go on meanwhile."""
-    with options.open_engine_for(data) as engine:
-        engine.library.snapshot(name, file)
+    with options.open_engine_for(data) as engine, meter(f"exporting {name}", "MB") as bar:
+        engine.library.snapshot(name, file, told=_megabytes(bar))
     note(f"wrote {file}: {file.stat().st_size / 1e6:.1f} MB")
 
 
@@ -94,9 +96,15 @@ def restore(
     data: options.Data = None,
 ) -> None:
     """Make a new collection of a snapshot."""
-    with options.open_engine_for(data) as engine:
-        count = len(engine.library.restore(file, name))
-    note(f"restored {name}: {count} documents")
+    with options.open_engine_for(data) as engine, meter(f"restoring {name}", "MB") as bar:
+        made, encoder = engine.library.restore(file, name, told=_megabytes(bar)), engine.encoder
+    note(f"restored {name}: {made.documents} documents")
+    if made.fingerprint != encoder.fingerprint:
+        note(f"it is by the encoder {made.encoder}, not by {encoder.name}: start with that one, or run semblance reindex {name}")
+
+
+def _megabytes(bar: Meter) -> Callable[[int, int], None]:
+    return lambda done, total: bar.show(done // 10**6, total // 10**6)
 
 
 @app.command("alias")

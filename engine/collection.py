@@ -150,9 +150,9 @@ class Collection:
         """Read a document's embeddings with their vectors, pictures in order; raises `DocumentNotFound`."""
         return self._store.embeddings_of(id)
 
-    def copy_documents(self, target: Path) -> None:
-        """Copy the database, as it is at one moment, to a new file; raises `StorageError`."""
-        self._store.database.copy_to(target)
+    def copy_documents(self, target: Path, *, told: Callable[[int, int], None] = lambda done, total: None) -> None:
+        """Copy the database, as it is at one moment, to a new file, telling bytes done and of how many; raises `StorageError`."""
+        self._store.database.copy_to(target, told=told)
 
     def changed_keys(self, position: int) -> Sequence[int] | None:
         """List the keys of the documents changed after `position`, deleted ones included; None when the log no longer holds it."""

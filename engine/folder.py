@@ -5,8 +5,6 @@ What is inside (`engine.documents`, `engine.index`) does not belong here.
 
 import errno
 import logging
-import shutil
-import time
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
@@ -17,6 +15,7 @@ import orjson
 from engine.documents import DocumentStore
 from engine.errors import CollectionCorrupt, CollectionExists, CollectionNotFound, StorageError
 from engine.index.segment import sync
+from engine.unfinished import remove, unfinished
 
 logger = logging.getLogger(__name__)
 FORMAT = 1
@@ -25,26 +24,21 @@ DATABASE = "documents.sqlite"
 _DATABASE_FILES = (DATABASE, f"{DATABASE}-wal", f"{DATABASE}-shm")
 _OWN_FILES = {*_DATABASE_FILES, "segments", "CURRENT", "CURRENT.new", "compaction.lock", "index.json", "index.json.new", "media"}
 _OWN_FILES |= {"calibrator.json", "queries.jsonl", "queries.1.jsonl"}
-_ABANDONED_S = 3600  # nobody takes an hour to make an empty collection
 
 
 def make_folder(path: Path, *, fingerprint: str, encoder: str, busy_timeout_ms: int) -> None:
     """Make an empty collection; raises `CollectionExists`, or `StorageError` when the folder holds something else."""
     created = datetime.now(UTC).isoformat(timespec="seconds")
     about = {"format": FORMAT, "identity": uuid4().hex, "encoder": encoder, "fingerprint": fingerprint, "created": created}
-    fresh = path.with_name(f".{path.name}.{uuid4().hex}.new")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
         _clear_place(path)
-        fresh.mkdir()
-        DocumentStore.create(fresh / DATABASE, busy_timeout_ms=busy_timeout_ms).close()
-        (fresh / ABOUT).write_bytes(orjson.dumps(about, option=orjson.OPT_INDENT_2))
-        sync(fresh / ABOUT)
-        put_in_place(fresh, path)
+        with unfinished(path) as fresh:
+            DocumentStore.create(fresh / DATABASE, busy_timeout_ms=busy_timeout_ms).close()
+            (fresh / ABOUT).write_bytes(orjson.dumps(about, option=orjson.OPT_INDENT_2))
+            sync(fresh / ABOUT)
+            put_in_place(fresh, path)
     except OSError as error:
         raise StorageError(f"collection {path} cannot be created: {error}") from error
-    finally:
-        shutil.rmtree(fresh, ignore_errors=True)  # there only when it did not work
 
 
 def put_in_place(fresh: Path, path: Path) -> None:
@@ -91,15 +85,12 @@ def remove_folder(path: Path) -> None:
     if not (path / ABOUT).exists():
         raise _missing(path)
     try:
-        _set_aside(path)
+        remove(path)
     except OSError as error:
         raise StorageError(f"collection {path} cannot be removed: {error}") from error
 
 
 def _clear_place(path: Path) -> None:
-    for leftover in path.parent.glob(f".{path.name}.*.new"):  # of a creation that was killed
-        if time.time() - leftover.stat().st_mtime > _ABANDONED_S:
-            shutil.rmtree(leftover, ignore_errors=True)
     if (path / ABOUT).exists():
         raise _exists(path)
     if not path.exists():
@@ -108,13 +99,7 @@ def _clear_place(path: Path) -> None:
     if foreign:
         raise StorageError(f"{path} exists and holds other things ({', '.join(foreign[:3])}): choose another name or move them")
     logger.warning("%s was left unfinished and is made anew", path)
-    _set_aside(path)
-
-
-def _set_aside(path: Path) -> None:
-    path.rename(path.with_name(f".{path.name}.{uuid4().hex}.gone"))
-    for leftover in path.parent.glob(f".{path.name}.*.gone"):  # also of a removal that was killed
-        shutil.rmtree(leftover, ignore_errors=True)
+    remove(path)
 
 
 def _exists(path: Path) -> CollectionExists:

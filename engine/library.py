@@ -9,12 +9,13 @@ from functools import partial
 from pathlib import Path
 
 from engine.aliases import Aliases
-from engine.archive import export_collection, restore_collection
+from engine.archive import Restored, Told, export_collection, restore_collection
 from engine.collection import Collection
 from engine.config import Settings
 from engine.errors import CollectionExists, CollectionNotFound, EncoderMismatch, InvalidInput
 from engine.folder import ABOUT, read_about
 from engine.protocols import Encoder
+from engine.unfinished import remove_abandoned
 
 NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
 
@@ -28,6 +29,7 @@ class Library:
         self._open: dict[str, Collection] = {}
         self._lock = threading.Lock()
         self.aliases = Aliases(settings.data)
+        remove_abandoned(settings.data)
 
     def names(self) -> list[str]:
         """List the collections in the data folder and the aliases, sorted."""
@@ -52,6 +54,11 @@ class Library:
                 )
             self._open[name] = collection
             return collection
+
+    def held(self, name: str) -> Collection | None:
+        """Give the collection a name or alias means if it is open already; waits for nobody."""
+        held = self._open.get(self._meant(name))
+        return None if held is None or held.dropped else held
 
     def create(self, name: str) -> Collection:
         """Make an empty collection; raises `CollectionExists`, or `InvalidInput` for a name that cannot be a folder."""
@@ -102,17 +109,16 @@ class Library:
         self._path(name)
         self.aliases.remove(name)
 
-    def snapshot(self, name: str, target: Path) -> None:
+    def snapshot(self, name: str, target: Path, *, told: Told = lambda done, total: None) -> None:
         """Write a collection to one new file; raises `InvalidInput` when that exists, and `StorageError`."""
-        export_collection(self.get(name), target)
+        export_collection(self.get(name), target, told=told)
 
-    def restore(self, source: Path, name: str) -> Collection:
+    def restore(self, source: Path, name: str, *, told: Told = lambda done, total: None) -> Restored:
         """Make a new collection of a snapshot; raises `CollectionExists`, `CollectionCorrupt`, `InvalidInput`, `StorageError`."""
         path = self._path(name)
         if name in self.aliases.all():
             raise CollectionExists(f"{name!r} is an alias of {self.aliases.all()[name].collection!r}: choose another name")
-        restore_collection(source, path, settings=self._settings)
-        return self.get(name)
+        return restore_collection(source, path, settings=self._settings, told=told)
 
     def _meant(self, name: str) -> str:
         """Follow an alias. A process that runs the encoder of before goes on with the collection of before."""

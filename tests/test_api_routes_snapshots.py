@@ -1,6 +1,27 @@
 """Snapshots, aliases and removal by filter over HTTP."""
 
+import threading
+import time
+
 import pytest
+from starlette.testclient import TestClient
+
+from api.app import create_app
+from api.jobstore import Job, JobStore, new_id
+from api.keys import KeyRequest, KeyRing
+
+SNAPSHOTS = "/v1/collections/shop/snapshots"
+
+
+def ended(api, answer):
+    """Wait for the job that a request has started."""
+    assert answer.status_code == 202, answer.text
+    assert answer.headers["location"] == f"/v1/jobs/{answer.json()['id']}"
+    deadline = time.monotonic() + 20
+    while (job := api.get(answer.headers["location"]).json())["state"] in {"queued", "running"}:
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    return job
 
 
 def names(api, collection):
@@ -8,20 +29,98 @@ def names(api, collection):
 
 
 def test_a_snapshot_is_taken_listed_fetched_restored_and_removed(mugs):
-    taken = mugs.post("/v1/collections/shop/snapshots")
-    assert taken.status_code == 201
-    name = taken.json()["snapshot"]
-    assert mugs.get("/v1/collections/shop/snapshots").json() == {"snapshots": [taken.json()]}
-    file = mugs.get(f"/v1/collections/shop/snapshots/{name}")
+    taken = ended(mugs, mugs.post(SNAPSHOTS))
+    assert (taken["state"], taken["kind"], taken["progress"]["total"] > 0) == ("done", "snapshot", True)
+    name = taken["result"]["snapshot"]
+    assert mugs.get(SNAPSHOTS).json() == {"snapshots": [taken["result"]]}
+    file = mugs.get(f"{SNAPSHOTS}/{name}")
     assert file.headers["content-type"] == "application/x-tar"
-    assert len(file.content) == taken.json()["bytes"]
+    assert len(file.content) == taken["result"]["bytes"]
     mugs.delete("/v1/collections/shop")
-    made = mugs.post("/v1/collections/shop/restore", json={"collection": "shop", "snapshot": name})
-    assert (made.status_code, made.json()["documents"]) == (201, 6)
+    made = ended(mugs, mugs.post("/v1/collections/shop/restore", json={"collection": "shop", "snapshot": name}))
+    assert (made["state"], made["kind"], made["result"]["name"], made["result"]["documents"]) == ("done", "restore", "shop", 6)
     assert mugs.post("/v1/collections/shop/search/text", json={"query": "red"}).json()["hits"][0]["title"] == "red mug"
     assert mugs.post("/v1/collections/shop/restore", json={"collection": "shop", "snapshot": name}).status_code == 409
-    assert mugs.delete(f"/v1/collections/shop/snapshots/{name}").status_code == 204
+    assert mugs.delete(f"{SNAPSHOTS}/{name}").status_code == 204
     assert names(mugs, "shop") == []
+
+
+def test_a_snapshot_may_take_longer_than_a_request(toy_engine, monkeypatch):
+    """Nor does it keep a worker from searches: with one second for a request, a snapshot of three comes about."""
+    settings = toy_engine.settings.model_copy(update={"deadline_s": 1})
+    snapshot = type(toy_engine.library).snapshot
+
+    def slow(*arguments, **options):
+        time.sleep(3)
+        snapshot(*arguments, **options)
+
+    monkeypatch.setattr(type(toy_engine.library), "snapshot", slow)
+    with TestClient(create_app(settings, toy_engine), base_url="http://localhost") as api:
+        api.put("/v1/collections/shop")
+        assert ended(api, api.post(SNAPSHOTS))["state"] == "done"
+        assert len(names(api, "shop")) == 1
+
+
+def test_a_snapshot_under_way_is_cancelled_and_leaves_nothing(mugs, toy_engine, monkeypatch):
+    copy = type(toy_engine.collection("shop")).copy_documents
+    begun, go_on = threading.Event(), threading.Event()
+
+    def waiting(self, target, *, told):
+        begun.set()
+        go_on.wait(20)
+        copy(self, target, told=told)
+
+    monkeypatch.setattr(type(toy_engine.collection("shop")), "copy_documents", waiting)
+    answer = mugs.post(SNAPSHOTS)
+    assert begun.wait(20)
+    assert mugs.delete(answer.headers["location"]).status_code == 202
+    go_on.set()
+    job = ended(mugs, answer)
+    assert (job["state"], job["result"]) == ("cancelled", None)
+    assert names(mugs, "shop") == []
+    assert list((toy_engine.settings.data / "_snapshots" / "shop").iterdir()) == []
+
+
+def test_a_snapshot_that_was_cut_off_is_taken_by_the_next_server(toy_engine):
+    """And what the killed one left is removed."""
+    left = toy_engine.settings.data / "_snapshots" / "shop" / f".x.snapshot.{'0' * 32}.new"
+    left.mkdir(parents=True)
+    toy_engine.create("shop")
+    name, store = "20260131T101500-1c9f.snapshot", JobStore(toy_engine.settings.data)
+    job = store.add(Job(new_id(), "snapshot", "queued", {"snapshot": name}, "shop", None), most=1)
+    assert store.take("snapshot") is not None
+    store.close()
+    with TestClient(create_app(toy_engine.settings, toy_engine), base_url="http://localhost") as api:
+        deadline = time.monotonic() + 20
+        while api.get(f"/v1/jobs/{job.id}").json()["state"] != "done":
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        assert names(api, "shop") == [name]
+    assert not left.exists()
+
+
+def test_what_is_not_there_makes_no_job(mugs):
+    assert mugs.post("/v1/collections/nothing/snapshots").status_code == 404
+    body = {"collection": "shop", "snapshot": "20260131T101500-1c9f.snapshot"}
+    assert mugs.post("/v1/collections/again/restore", json=body).status_code == 404
+    assert mugs.get("/v1/jobs").json()["jobs"] == []
+
+
+def test_a_key_reaches_the_snapshots_of_its_collections_alone(toy_engine):
+    settings = toy_engine.settings.model_copy(update={"api_keys": "on"})
+    ring = KeyRing(settings.data)
+    keys = {name: ring.create(KeyRequest(name, "admin", (name,)))[1] for name in ("shop", "other")}
+    toy_engine.create("shop")
+    with TestClient(create_app(settings, toy_engine), base_url="http://localhost") as api:
+        own, foreign = ({"headers": {"X-API-Key": keys[name]}} for name in ("shop", "other"))
+        assert api.post(SNAPSHOTS, **foreign).status_code == 403
+        answer = api.post(SNAPSHOTS, **own)
+        assert api.get(answer.headers["location"], **foreign).status_code == 404
+        while api.get(answer.headers["location"], **own).json()["state"] != "done":
+            time.sleep(0.02)
+        name = api.get(SNAPSHOTS, **own).json()["snapshots"][0]["snapshot"]
+        body = {"collection": "shop", "snapshot": name}
+        assert api.post("/v1/collections/other/restore", json=body, **foreign).status_code == 404
 
 
 @pytest.mark.parametrize("name", ["x", "..%2f..%2fshop%2fdocuments.sqlite", "20260131T101500-1c9f.snapshot"])

@@ -1,15 +1,21 @@
 """Names and what they mean: aliases, snapshots and copies by another encoder."""
 
 import contextlib
+import hashlib
+import io
 import itertools
+import json
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 import tarfile
+import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +32,7 @@ from engine.errors import (
     EncoderMismatch,
     InvalidFilter,
     InvalidInput,
+    StorageError,
 )
 from engine.reindex import RolledBack, discard, reindex, rollback
 from engine.search import SearchEngine
@@ -157,7 +164,10 @@ def test_a_snapshot_restores_everything(engine: SearchEngine, data: Path, tmp_pa
     engine.index("shop", [Document("up", "leaf", images=("upload:1",))], uploads={"upload:1": upload})
     engine.library.snapshot("shop", tmp_path / "shop.snapshot")
     engine.collection("shop").delete(["p0"])
-    restored = engine.library.restore(tmp_path / "shop.snapshot", "again")
+    told = engine.library.restore(tmp_path / "shop.snapshot", "again")
+    restored = engine.collection("again")
+    assert (told.name, told.documents, told.version) == ("again", 7, restored.version)
+    assert (told.encoder, told.fingerprint) == (restored.encoder, restored.fingerprint)
     assert sorted(restored.ids()) == ["p0", "p1", "p2", "p3", "p4", "p5", "up"]
     assert (best(engine, "again"), best(engine, "again", "leaf")) == ("p0", "up")
     assert restored.identity != engine.collection("shop").identity
@@ -199,6 +209,136 @@ def test_a_snapshot_that_is_not_as_written_leaves_nothing(engine: SearchEngine, 
     with pytest.raises((CollectionCorrupt, InvalidInput), match="snapshot"):
         engine.library.restore(target, "again")
     assert sorted(path.name for path in data.iterdir()) == ["shop"]
+
+
+FOREIGN = ["../../red.png", "/tmp/red.png", "media/../../red.webp", "media/x/red.webp", ".hidden", "segments/1/keys.npy"]
+
+
+def foreign(archive: tarfile.TarFile, name: str) -> None:
+    entry = tarfile.TarInfo(name)
+    entry.size = 3
+    archive.addfile(entry, io.BytesIO(b"red"))
+
+
+def link(archive: tarfile.TarFile, kind: bytes) -> None:
+    entry = tarfile.TarInfo("media/aa.webp")
+    entry.type, entry.linkname = kind, "/etc/passwd"
+    archive.addfile(entry)
+
+
+def sparse(archive: tarfile.TarFile) -> None:
+    """A picture of three bytes that says it is larger than any disk."""
+    entry = tarfile.TarInfo("media/aa.webp")
+    entry.size = 3
+    entry.pax_headers = {"GNU.sparse.major": "0", "GNU.sparse.minor": "1", "GNU.sparse.size": str(2**62), "GNU.sparse.map": "0,3"}
+    archive.addfile(entry, io.BytesIO(b"red"))
+
+
+@pytest.mark.parametrize(
+    "harm",
+    [
+        *(pytest.param(partial(foreign, name=name), id=name) for name in FOREIGN),
+        *(pytest.param(partial(link, kind=kind), id=f"type {kind!r}") for kind in (b"1", b"2", b"3", b"5", b"6")),
+        sparse,
+    ],
+)
+def test_a_snapshot_reaches_nothing_but_its_own_folder(
+    engine: SearchEngine, data: Path, tmp_path: Path, harm: Callable[[tarfile.TarFile], None]
+):
+    target = tmp_path / "shop.snapshot"
+    engine.library.snapshot("shop", target)
+    with tarfile.open(target, "a", format=tarfile.PAX_FORMAT) as archive:
+        harm(archive)
+    before = sorted(tmp_path.rglob("*"))
+    with pytest.raises(InvalidInput, match="no snapshot of a collection"):
+        engine.library.restore(target, "again")
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def repacked(source: Path, target: Path, change: Callable[[Path], None]) -> None:
+    """Change the files of a snapshot, and let its manifest vouch for what they are now."""
+    with tempfile.TemporaryDirectory() as folder, tarfile.open(source) as archive:
+        archive.extractall(folder, filter="data")
+        change(Path(folder))
+        files = [path for path in Path(folder).rglob("*") if path.is_file() and path.name != "manifest.json"]
+        manifest = json.loads((Path(folder) / "manifest.json").read_text())
+        manifest["files"] = {p.relative_to(folder).as_posix(): hashlib.sha256(p.read_bytes()).hexdigest() for p in files}
+        (Path(folder) / "manifest.json").write_text(json.dumps(manifest))
+        with tarfile.open(target, "w") as made:
+            for path in [*files, Path(folder) / "manifest.json"]:
+                made.add(path, path.relative_to(folder).as_posix())
+
+
+def run_sql(folder: Path, statement: str) -> None:
+    with contextlib.closing(sqlite3.connect(folder / "documents.sqlite")) as database, database:
+        database.execute(statement)
+
+
+@pytest.mark.parametrize(
+    ("change", "kind", "sentence"),
+    [
+        (
+            partial(run_sql, statement="CREATE TRIGGER t AFTER INSERT ON changes BEGIN DELETE FROM documents; END"),
+            InvalidInput,
+            "trigger t",
+        ),
+        (partial(run_sql, statement="DROP TABLE orphans"), InvalidInput, "table orphans"),
+        (lambda folder: (folder / "documents.sqlite").write_bytes(b"no database" * 1000), StorageError, "could not be restored"),
+        (lambda folder: (folder / "collection.json").write_text("{"), CollectionCorrupt, "is damaged"),
+        (lambda folder: (folder / "collection.json").write_text("[]"), CollectionCorrupt, "format None"),
+        (lambda folder: (folder / "collection.json").unlink(), InvalidInput, "no snapshot of a collection"),
+        (lambda folder: (folder / "documents.sqlite").unlink(), InvalidInput, "no snapshot of a collection"),
+    ],
+)
+def test_a_snapshot_made_by_hand_is_refused(
+    engine: SearchEngine, data: Path, tmp_path: Path, change: Callable[[Path], None], kind: type[Exception], sentence: str
+):
+    engine.library.snapshot("shop", tmp_path / "shop.snapshot")
+    repacked(tmp_path / "shop.snapshot", tmp_path / "whole", lambda folder: None)
+    repacked(tmp_path / "shop.snapshot", tmp_path / "harmed", change)
+    with pytest.raises(kind, match=sentence):
+        engine.library.restore(tmp_path / "harmed", "again")
+    assert [path.name for path in data.iterdir()] == ["shop"]
+    assert engine.library.restore(tmp_path / "whole", "again").documents == 6
+
+
+class Stopped(Exception):
+    """What a user of `told` raises."""
+
+
+@pytest.mark.parametrize("at", [0.0, 0.5])
+def test_a_snapshot_can_be_stopped_and_leaves_nothing(engine: SearchEngine, data: Path, tmp_path: Path, at: float):
+    target = tmp_path / "out" / "shop.snapshot"
+    seen: list[float] = []
+
+    def stopping(done: int, total: int) -> None:
+        seen.append(done / total)
+        if done / total > at:
+            raise Stopped
+
+    with pytest.raises(Stopped):
+        engine.library.snapshot("shop", target, told=stopping)
+    assert list(target.parent.iterdir()) == []
+    engine.library.snapshot("shop", target, told=lambda done, total: seen.append(done / total))
+    assert seen[-1] <= 1.01
+    with pytest.raises(Stopped):
+        engine.library.restore(target, "again", told=stopping)
+    assert [path.name for path in data.iterdir()] == ["shop"]
+
+
+def test_a_snapshot_is_of_one_moment_though_writers_go_on(engine: SearchEngine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("engine.database.COPIED_PAGES", 1)
+    collection, target = engine.collection("shop"), tmp_path / "shop.snapshot"
+    steps = itertools.count()
+
+    def writing(done: int, total: int) -> None:
+        if (step := next(steps)) < 20:
+            with opened(collection.path.parent) as other:  # another process, for all SQLite knows
+                other.index("shop", [Document(f"new{step}", f"white mug {step}")])
+
+    engine.library.snapshot("shop", target, told=writing)
+    assert len(collection) > 6
+    assert engine.library.restore(target, "again").documents == 6
 
 
 # Another encoder

@@ -7,11 +7,11 @@ from starlette.exceptions import HTTPException
 
 from api.auth import key_of
 from api.drawing import BudgetSpent, DrawingDep, NothingDraws, Wish
-from api.exchange import StrictRoute, json_answer
+from api.exchange import StrictRoute
 from api.openapi import problems
 from api.pictures import picture_bytes
+from api.routes.jobs import accepted, job_answer
 from api.schemas.generation import GENERATE_JOB, GenerateRequest
-from api.schemas.jobs import JobOut, job_as_dict
 from api.services import Services, ServicesDep
 from engine.datatypes import Image
 from engine.encoders.images import decode
@@ -21,14 +21,6 @@ from engine.moderation import moderated
 router = APIRouter(tags=["drawings"], route_class=StrictRoute)
 
 PHOTO_SIDE = 1_024
-_ACCEPTED: dict[int | str, dict[str, Any]] = {
-    202: {
-        "model": JobOut,
-        "description": "The job is queued, or was before; `Location` is its address.",
-        "content": {"application/json": {"example": GENERATE_JOB}},
-        "headers": {"Location": {"schema": {"type": "string"}, "description": "Where the job can be read."}},
-    }
-}
 DrawingId = Annotated[
     str, Path(pattern=r"^[0-9a-f]{32}$", description="Id of a drawing.", examples=["0f343b0931126a20f133d67c2b018a3b"])
 ]
@@ -41,7 +33,7 @@ _PNG: dict[int | str, dict[str, Any]] = {
     "/v1/generate",
     summary="Draw a picture",
     status_code=202,
-    responses=_ACCEPTED | problems(403, 404, 408, 413, 422, 429, 501, 503, 504),
+    responses=accepted(GENERATE_JOB) | problems(403, 404, 408, 413, 422, 429, 501, 503, 504),
 )
 async def generate(body: GenerateRequest, request: Request, services: ServicesDep, drawing: DrawingDep) -> Response:
     """Draw what words describe, and find the real products nearest to the drawing.
@@ -60,9 +52,7 @@ async def generate(body: GenerateRequest, request: Request, services: ServicesDe
         raise HTTPException(429, f"{error}.", {"Retry-After": str(int(error.wait_s) + 1)}) from None
     except NothingDraws as error:
         raise HTTPException(501, f"{error}.") from None
-    answer = json_answer(job_as_dict(job), 202)
-    answer.headers["Location"] = f"/v1/jobs/{job.id}"
-    return answer
+    return job_answer(job)
 
 
 @router.get(

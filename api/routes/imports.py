@@ -20,24 +20,18 @@ from api.exchange import StrictRequest, StrictRoute, json_answer
 from api.importing import KIND, SUFFIXES, errors_file, folder_of, read_errors, retry_request
 from api.jobstore import Job, new_id
 from api.openapi import problems
-from api.routes.jobs import JobId, visible_job
+from api.routes.jobs import JobId, accepted, job_answer, visible_job
 from api.schemas.fields import CollectionName
 from api.schemas.imports import ImportErrors, ImportRequest, upload_body
-from api.schemas.jobs import IMPORT_JOB, JobOut, job_as_dict
+from api.schemas.jobs import IMPORT_JOB
 from api.services import Services, ServicesDep
-from api.uploads import content_kind
+from api.uploads import is_json
 from engine.errors import CollectionNotFound, InvalidInput, NotFound
 
 router = APIRouter(prefix="/v1/collections/{collection}/imports", tags=["jobs"], route_class=StrictRoute)
 
-_ACCEPTED: dict[int | str, dict[str, Any]] = {
-    202: {
-        "model": JobOut,
-        "description": "The job is queued; `Location` is its address.",
-        "content": {"application/json": {"example": IMPORT_JOB | {"state": "queued", "progress": {}}}},
-        "headers": {"Location": {"schema": {"type": "string"}, "description": "Where the job can be read."}},
-    }
-}
+_ACCEPTED = accepted(IMPORT_JOB | {"state": "queued", "progress": {}})
+MAX_ERRORS = 1_000_000_000
 _PART = r"^(id|title|description|image)=.{1,200}$"
 Mapped = Annotated[str, Query(pattern=_PART)]
 
@@ -64,7 +58,7 @@ async def start_import(
     """
     id = new_id()
     await _ensure(collection, request, services)
-    if content_kind(request.headers).endswith("json"):
+    if is_json(request.headers):
         asked = await _on_the_server(request, services)
     else:
         mapping = dict(entry.split("=", 1) for entry in map)
@@ -86,7 +80,7 @@ async def list_errors(
     id: JobId,
     request: Request,
     services: ServicesDep,
-    offset: Annotated[int, Query(ge=0, description="How many to leave out: `next` of the page before.")] = 0,
+    offset: Annotated[int, Query(ge=0, le=MAX_ERRORS, description="How many to leave out: `next` of the page before.")] = 0,
     limit: Annotated[int, Query(ge=1, le=1_000, description="How many to list at most.")] = 100,
 ) -> Response:
     """List the rows that an import refused or remarked on, in the order it met them; also while it runs."""
@@ -141,9 +135,7 @@ async def _submit(services: Services, request: Request, collection: str, asked: 
     except BaseException:
         shutil.rmtree(folder_of(services.settings.data, id), ignore_errors=True)
         raise
-    answer = json_answer(job_as_dict(job), 202)
-    answer.headers["Location"] = f"/v1/jobs/{job.id}"
-    return answer
+    return job_answer(job)
 
 
 async def _uploaded(id: str, request: Request, services: Services) -> dict[str, Any]:

@@ -4,7 +4,7 @@ A key sees the jobs of the collections it reaches. Cancelling takes a key that m
 """
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from typing import Annotated, Any
 
 import orjson
@@ -39,11 +39,30 @@ _EVENTS: dict[int | str, dict[str, Any]] = {
 }
 
 
+def accepted(example: Mapping[str, Any]) -> dict[int | str, dict[str, Any]]:
+    """Document the answer of a route that starts a job, by an example of one."""
+    return {
+        202: {
+            "model": JobOut,
+            "description": "The job is queued; `Location` is its address.",
+            "content": {"application/json": {"example": example}},
+            "headers": {"Location": {"schema": {"type": "string"}, "description": "Where the job can be read."}},
+        }
+    }
+
+
+def job_answer(job: Job) -> Response:
+    """Answer with a job that was started."""
+    answer = json_answer(job_as_dict(job), 202)
+    answer.headers["Location"] = f"/v1/jobs/{job.id}"
+    return answer
+
+
 @router.get("", summary="List jobs", response_model=JobList, responses=problems(422, 503, 504))
 async def list_jobs(
     request: Request,
     services: ServicesDep,
-    kind: Annotated[str | None, Query(max_length=40, description="Only jobs of this kind: `import` or `generate`.")] = None,
+    kind: Annotated[str | None, Query(max_length=40, description="Only jobs of this kind, such as `import`.")] = None,
     collection: Annotated[str | None, Query(max_length=63, description="Only jobs of this collection.")] = None,
     limit: Annotated[int, Query(ge=1, le=200, description="How many to list at most.")] = 50,
 ) -> Response:

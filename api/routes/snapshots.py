@@ -1,8 +1,7 @@
-"""Snapshots of collections, which the server keeps in its data folder, and aliases. How they are made stands in the engine."""
+"""Snapshots of collections, which the server keeps in its data folder, and aliases. How they are made stands in `api.snapshots`."""
 
-from datetime import UTC, datetime
-from pathlib import Path
-from uuid import uuid4
+from collections.abc import Mapping
+from typing import Any
 
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import FileResponse
@@ -10,34 +9,35 @@ from fastapi.responses import FileResponse
 from api.auth import key_of
 from api.exchange import StrictRoute, json_answer
 from api.openapi import problems
-from api.schemas.documents import CollectionOut
+from api.routes.jobs import accepted, job_answer
 from api.schemas.fields import CollectionName
-from api.schemas.snapshots import AliasIn, AliasList, AliasName, AliasOut, Restore, SnapshotList, SnapshotName, SnapshotOut
+from api.schemas.jobs import RESTORE_JOB, SNAPSHOT_JOB
+from api.schemas.snapshots import AliasIn, AliasList, AliasName, AliasOut, Restore, SnapshotList, SnapshotName
 from api.services import Services, ServicesDep
-from engine.errors import NotFound
+from api.snapshots import RESTORE, TAKE
+from engine.errors import CollectionExists, NotFound
 from engine.search import SearchEngine
 
 router = APIRouter(prefix="/v1", tags=["collections"], route_class=StrictRoute)
-FOLDER = "_snapshots"
 SNAPSHOTS = "/collections/{collection}/snapshots"
 
 
 @router.post(
-    SNAPSHOTS, summary="Take a snapshot", status_code=201, response_model=SnapshotOut, responses=problems(404, 409, 422, 503, 504)
+    SNAPSHOTS, summary="Take a snapshot", status_code=202, responses=accepted(SNAPSHOT_JOB) | problems(404, 409, 422, 503, 504)
 )
-async def take_snapshot(collection: CollectionName, services: ServicesDep) -> Response:
-    """Write a collection, as it is at one moment, to one file that the server keeps. Writes go on meanwhile."""
-    name = f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{uuid4().hex[:4]}.snapshot"
-    target = _folder(services, collection) / name
-    await services.workers.run(lambda: services.engine.library.snapshot(collection, target))
-    return json_answer(_described(collection, target), 201)
+async def take_snapshot(collection: CollectionName, request: Request, services: ServicesDep) -> Response:
+    """Write a collection, as it is at one moment, to one file that the server keeps. Writes go on meanwhile.
+
+    It is a job of the kind `snapshot`; its result names the snapshot.
+    """
+    await services.workers.run(lambda: services.engine.collection(collection))
+    return await _submitted(services, request, TAKE, collection, {"snapshot": services.snapshots.new_name()})
 
 
 @router.get(SNAPSHOTS, summary="List snapshots", response_model=SnapshotList, responses=problems(422, 503, 504))
 async def list_snapshots(collection: CollectionName, services: ServicesDep) -> Response:
     """List the snapshots of a collection that the server keeps; they stay when the collection is removed."""
-    found = sorted(_folder(services, collection).glob("*.snapshot"))
-    return json_answer({"snapshots": [_described(collection, path) for path in found]})
+    return json_answer({"snapshots": await services.workers.run(lambda: services.snapshots.all(collection))})
 
 
 @router.get(
@@ -52,7 +52,7 @@ async def list_snapshots(collection: CollectionName, services: ServicesDep) -> R
 async def fetch_snapshot(collection: CollectionName, snapshot: SnapshotName, services: ServicesDep) -> Response:
     """Fetch a snapshot as a file."""
     return FileResponse(
-        _existing(services, collection, snapshot), media_type="application/x-tar", filename=f"{collection}-{snapshot}"
+        services.snapshots.find(collection, snapshot), media_type="application/x-tar", filename=f"{collection}-{snapshot}"
     )
 
 
@@ -61,26 +61,28 @@ async def fetch_snapshot(collection: CollectionName, snapshot: SnapshotName, ser
 )
 async def remove_snapshot(collection: CollectionName, snapshot: SnapshotName, services: ServicesDep) -> Response:
     """Remove a snapshot."""
-    _existing(services, collection, snapshot).unlink(missing_ok=True)
+    services.snapshots.find(collection, snapshot).unlink(missing_ok=True)
     return Response(status_code=204)
 
 
 @router.post(
     "/collections/{collection}/restore",
     summary="Restore a snapshot",
-    status_code=201,
-    response_model=CollectionOut,
-    responses=problems(404, 409, 422, 503, 504),
+    status_code=202,
+    responses=accepted(RESTORE_JOB) | problems(404, 409, 422, 503, 504),
 )
 async def restore(request: Request, collection: CollectionName, body: Restore, services: ServicesDep) -> Response:
-    """Make a new collection of a snapshot that the server keeps; 409 when there is one of that name."""
+    """Make a new collection of a snapshot that the server keeps; 409 when there is one of that name.
+
+    It is a job of the kind `restore`; the collection is there, whole, when it is done.
+    """
     key = key_of(request.scope)
     if key is not None and not key.admits(body.collection):
         raise NotFound(f"there is no snapshot {body.snapshot!r} of {body.collection!r} that this key reaches")
-    source = _existing(services, body.collection, body.snapshot)
-    async with services.writes.turn(collection):
-        made = await services.workers.run(lambda: _restored(services.engine, source, collection))
-    return json_answer(made, 201)
+    services.snapshots.find(body.collection, body.snapshot)
+    if collection in await services.workers.run(services.engine.collections):
+        raise CollectionExists(f"collection {collection!r} exists already: drop it first, or choose another name")
+    return await _submitted(services, request, RESTORE, collection, body.model_dump())
 
 
 @router.get("/aliases", summary="List aliases", response_model=AliasList, responses=problems(503, 504))
@@ -105,30 +107,12 @@ async def forget_alias(alias: AliasName, services: ServicesDep) -> Response:
     return Response(status_code=204)
 
 
-def _folder(services: Services, collection: str) -> Path:
-    return services.settings.data / FOLDER / collection
-
-
-def _existing(services: Services, collection: str, snapshot: str) -> Path:
-    path = _folder(services, collection) / snapshot
-    if not path.is_file():
-        raise NotFound(f"there is no snapshot {snapshot!r} of collection {collection!r}: list those there are")
-    return path
-
-
-def _described(collection: str, path: Path) -> dict[str, object]:
-    return {"collection": collection, "snapshot": path.name, "bytes": path.stat().st_size}
-
-
-def _restored(engine: SearchEngine, source: Path, name: str) -> dict[str, object]:
-    made = engine.library.restore(source, name)
-    return {
-        "name": name,
-        "documents": len(made),
-        "encoder": made.encoder,
-        "fingerprint": made.fingerprint,
-        "version": made.version,
-    }
+async def _submitted(services: Services, request: Request, kind: str, collection: str, asked: Mapping[str, Any]) -> Response:
+    key = key_of(request.scope)
+    job = await services.workers.run(
+        lambda: services.jobs.submit(kind, asked, collection=collection, key=None if key is None else key.id)
+    )
+    return job_answer(job)
 
 
 def _aliases(engine: SearchEngine) -> list[dict[str, object]]:

@@ -8,6 +8,7 @@ from pydantic import BaseModel
 from api.jobstore import Job
 from api.schemas.fields import example
 from api.schemas.generation import shown_result
+from api.schemas.snapshots import SNAPSHOT
 
 IMPORT_JOB = {
     "id": "5f0c1d9e7a3b4c2d8e6f7a10",
@@ -22,6 +23,15 @@ IMPORT_JOB = {
     "created_at": "2026-03-02T09:30:00.000+00:00",
     "updated_at": "2026-03-02T09:30:21.500+00:00",
 }
+SNAPSHOT_JOB = IMPORT_JOB | {
+    "id": "8a1f0d3b7c5e4d2f9b6a1c20",
+    "kind": "snapshot",
+    "state": "done",
+    "progress": {"bytes": 2_097_152, "total": 2_097_152},
+    "result": SNAPSHOT,
+}
+RESTORED = {"name": "shop-2", "documents": 5000, "encoder": "bundle:default", "fingerprint": "9c1f42d07ab3", "version": 5210}
+RESTORE_JOB = SNAPSHOT_JOB | {"id": "0b9d7e6f5a4c3b2a1f0e9d8c", "kind": "restore", "collection": "shop-2", "result": RESTORED}
 
 
 class JobOut(BaseModel):
