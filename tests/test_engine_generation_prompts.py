@@ -6,7 +6,7 @@ from engine.cache import MemoryCache, TieredCache
 from engine.config import Settings
 from engine.datatypes import Document, Query
 from engine.errors import InvalidInput, InvalidQuery
-from engine.generation.prompts import STYLES, TEMPLATES, WEIGHTS, category_of, digestible, parse_prompt, sentence, styled, terms_of
+from engine.generation.prompts import STYLES, TEMPLATES, WEIGHTS, category_of, parse_prompt, sentence, styled, terms_of
 from engine.search import SearchEngine
 from engine.testing import COLOURS, FakeEncoder, tiny_catalogue
 
@@ -119,5 +119,4 @@ def test_every_template_shows_the_subject(category):
 
 
 def test_two_spellings_of_one_prompt_are_one():
-    assert digestible(parse_prompt("[重点:眼镜]")) == digestible(parse_prompt("【重点：眼镜 】"))
-    assert digestible(parse_prompt("a  b")) == digestible(parse_prompt("a b"))
+    assert parse_prompt("[重点:眼镜]").parts == parse_prompt("【重点：眼镜 】").parts

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from engine.training.drawing.autoencoder import Autoencoder
-from engine.training.drawing.fitting import Fit, fit_autoencoder, latents_of, picture_loss, to_model, to_pixels
+from engine.training.drawing.fitting import Fit, fit_autoencoder, latents_of, picture_loss, to_model
 
 
 def quiet(_what: str, _done: int, _total: int) -> None:
@@ -25,8 +25,11 @@ def pictures() -> np.ndarray:
     return np.stack(pixels).astype(np.uint8)
 
 
-def test_pixels_survive_the_way_to_the_model_and_back(pictures: np.ndarray) -> None:
-    assert np.array_equal(to_pixels(to_model(pictures)), pictures)
+def test_pixels_are_scaled_and_their_channels_come_first(pictures: np.ndarray) -> None:
+    scaled = to_model(pictures)
+    assert scaled.shape == (24, 3, 64, 64)
+    assert (scaled.min(), scaled.max()) == (-1.0, 1.0)
+    assert np.allclose((scaled[3, 1].numpy() + 1) * 127.5, pictures[3, :, :, 1])
 
 
 def test_it_starts_at_a_usable_picture(pictures: np.ndarray) -> None:

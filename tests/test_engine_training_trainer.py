@@ -56,9 +56,7 @@ def train(steps: int, seed: int = 0, objects: int = 3) -> tuple[Model, Corpus]:
     data = corpus()
     trainer = Trainer(Model(towers(), Cut(1, 1), TAUGHT), data, seed, lambda *_: None)
     stage = Stage("heads", steps, head_rate=3e-3, warmup=5, objects=objects, average=0.9, counts={"fashion": 100})
-    for _ in trainer.run(stage):
-        pass
-    return trainer.averaged, data
+    return trainer.run(stage), data
 
 
 def unseen_recall(model: Model, data: Corpus) -> float:

@@ -148,8 +148,3 @@ def sentence(prompt: Prompt, category: str | None = None) -> str:
     surroundings = [f"in {prompt.of('scene')}"] if prompt.of("scene") and prompt.of("subject", "focus") else []
     style = [prompt.of("style")] if prompt.of("style") and prompt.of("subject", "focus") else []
     return ", ".join([TEMPLATES[name].format(subject=subject), *surroundings, *style])
-
-
-def digestible(prompt: Prompt) -> str:
-    """Write the prompt in one canonical form, in which two spellings of the same parts are equal."""
-    return "".join(f"[{part.role}:{' '.join(part.text.split())}]" for part in prompt.parts)

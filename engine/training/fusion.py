@@ -23,9 +23,9 @@ from engine.index.lexical import Lexical
 from engine.index.wording import EXACT, Statistics, Wording
 from engine.index.words import asked, counted
 from engine.ranking import FEATURES, TITLE_SHARE, Weighing
+from engine.training.embedding import encode_pictures
 from engine.training.evaluate import EncodeTexts, recall
 from engine.training.pairs import Item, Pairs
-from engine.training.release import encode_pictures
 from engine.training.sources import read_emoji, read_fashion
 
 TARGET = Path(__file__).parent.parent / "ranking.json"

@@ -26,7 +26,7 @@ from engine.training.features import Progress, StateJob, cache_states, means_of
 from engine.training.losses import exact_cosines, multi_positive_nce, symmetric_nce
 from engine.training.pairs import Pairs
 from engine.training.sampling import Batch, Sampler, Slots, slot
-from engine.training.trainer import Model, embed_pictures
+from engine.training.trainer import Model, embed_pictures, share_of_rate
 from engine.training.views import CachedView, Views
 
 KEPT: Mapping[str, float] = {"query": 1.0, "title": 1.0, "caption": 0.4, "label": 0.25, "tag": 0.03}
@@ -92,9 +92,7 @@ def learn_queries(model: Model, corpus: Corpus, stage: QueryStage, seed: int, pr
     for parameter in head.weights():
         parameter.requires_grad_(True)
     optimizer = torch.optim.AdamW(head.weights(), lr=stage.rate, weight_decay=stage.weight_decay)
-    warm = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0 / stage.warmup, 1.0, stage.warmup)
-    cool = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, max(1, stage.steps - stage.warmup))
-    schedule = torch.optim.lr_scheduler.SequentialLR(optimizer, [warm, cool], [stage.warmup])
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: share_of_rate(step, stage.steps, stage.warmup))
     sampler = Sampler(corpus.pairs, corpus.usable(), stage.counts, seed, SLOTS)
     head.train()
     for step, batch in enumerate(sampler.batches(stage.steps)):

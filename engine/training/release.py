@@ -7,31 +7,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from PIL import Image
-
 from engine.confidence import FILE
-from engine.datatypes import DIMENSIONS, Vectors
 from engine.encoders.bundle import Bundle
 from engine.encoders.openvino import OpenVINOEncoder
 from engine.training.calibrate import calibrate
+from engine.training.embedding import encode_pictures
 from engine.training.evaluate import Recall, retrieval_report
 from engine.training.export import finish_bundle
 from engine.training.features import Progress
-from engine.training.pairs import Item, Pairs, Split
-
-PICTURES_PER_CALL = 64
-
-
-def encode_pictures(encoder: OpenVINOEncoder, items: Sequence[Item], splits: set[Split], progress: Progress) -> Vectors:
-    """Embed the pictures of some splits from their files; the other rows stay zero."""
-    vectors = np.zeros((len(items), DIMENSIONS), np.float32)
-    rows = [row for row, item in enumerate(items) if item.split in splits]
-    for start in range(0, len(rows), PICTURES_PER_CALL):
-        chosen = rows[start : start + PICTURES_PER_CALL]
-        vectors[chosen] = encoder.encode_images([Image.open(items[row].image) for row in chosen])
-        progress("pictures of the bundle", start, len(rows))
-    return vectors
+from engine.training.pairs import Item, Pairs
 
 
 def release(bundle: Path, items: Sequence[Item], training: dict[str, Any], progress: Progress) -> Path:

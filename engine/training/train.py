@@ -77,10 +77,7 @@ def train_heads(model: Model, corpus: Corpus, stage: Stage, seed: int, progress:
 
 def train_from_cut(model: Model, corpus: Corpus, stage: Stage, seed: int, progress: Progress) -> Model:
     """Run one stage on the heads and on what lies behind the model's cut; returns the averaged model."""
-    trainer = Trainer(model, corpus, seed, progress)
-    for _ in trainer.run(stage):
-        pass
-    return trainer.averaged
+    return Trainer(model, corpus, seed, progress).run(stage)
 
 
 def evaluate(model: Model, corpus: Corpus, split: Split) -> dict[str, dict[str, Recall]]:

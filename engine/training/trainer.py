@@ -5,8 +5,6 @@ What is trained, for how long and at which rates is a `Stage`; the order of stag
 
 import logging
 import math
-from collections.abc import Iterator
-from copy import deepcopy
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -16,6 +14,7 @@ from torch import Tensor, nn
 
 from engine.datatypes import DIMENSIONS, Vectors
 from engine.encoders.towers import Towers
+from engine.training.averaging import Averaged
 from engine.training.corpus import Corpus
 from engine.training.features import Cut, Progress
 from engine.training.imagenet import PseudoPictures
@@ -91,11 +90,10 @@ class Model(nn.Module):
 
 
 class Trainer:
-    """Runs stages on one model and corpus. `averaged` is the model to evaluate and to ship."""
+    """Runs stages on one model and corpus."""
 
     def __init__(self, model: Model, corpus: Corpus, seed: int, progress: Progress) -> None:
-        self.model, self.averaged = model, deepcopy(model).eval()
-        self._corpus, self._progress, self._seed = corpus, progress, seed
+        self.model, self._corpus, self._progress, self._seed = model, corpus, progress, seed
         self._random = np.random.default_rng(seed)
         rows = [row for row, item in enumerate(corpus.pairs.items) if item.split == "train"]
         chosen = np.sort(self._random.choice(rows, min(len(rows), PSEUDO_SEEDS), replace=False))
@@ -104,11 +102,12 @@ class Trainer:
         rates = np.array([EVERYDAY_RATE if texts.everyday else 1.0 for texts in corpus.objects])
         self._rates = rates / rates.sum()
 
-    def run(self, stage: Stage) -> Iterator[int]:
-        """Train; yields the step number after every step, so the caller decides when to evaluate."""
+    def run(self, stage: Stage) -> Model:
+        """Train; returns the averaged model, which is the one to evaluate and to ship."""
         torch.manual_seed(self._seed)
+        averaged = Averaged(self.model, stage.average)
         optimizer = torch.optim.AdamW(self.model.trainable(stage), weight_decay=stage.weight_decay, betas=(0.9, 0.98))
-        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _rate(step, stage))
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: share_of_rate(step, stage.steps, stage.warmup))
         sampler = Sampler(self._corpus.pairs, self._corpus.usable(), stage.counts, self._seed)
         for step, batch in enumerate(sampler.batches(stage.steps)):
             self.model.train()
@@ -119,10 +118,10 @@ class Trainer:
             optimizer.step()
             schedule.step()
             if step % AVERAGE_EVERY == AVERAGE_EVERY - 1 or step + 1 == stage.steps:
-                self._average(min(stage.average, (1 + step) / (10 + step)))
+                averaged.update(self.model, step)
             if step % 25 == 0:
                 self._progress(f"{stage.name} loss {loss.item():.3f}", step, stage.steps)
-            yield step + 1
+        return averaged.module
 
     def _loss(self, batch: Batch, stage: Stage) -> Tensor:
         """Average the groups' losses by what their texts are worth, and keep the texts near the teacher."""
@@ -173,11 +172,6 @@ class Trainer:
         names = (self._corpus.objects[row] for row in classes)
         return np.array([self._random.choice(n.english if self._random.random() < 0.5 else n.every) for n in names], np.int64)
 
-    def _average(self, decay: float) -> None:
-        for ours, theirs in zip(self.averaged.parameters(), self.model.parameters(), strict=True):
-            if theirs.requires_grad:
-                ours.data.lerp_(theirs.data, 1.0 - decay)
-
 
 def _beside(first: Bool[Tensor, "i t"], second: Bool[Tensor, "j u"]) -> Bool[Tensor, "k v"]:
     """Put two masks on the diagonal: pictures of one kind are never right for texts of the other."""
@@ -187,10 +181,11 @@ def _beside(first: Bool[Tensor, "i t"], second: Bool[Tensor, "j u"]) -> Bool[Ten
     return both
 
 
-def _rate(step: int, stage: Stage) -> float:
-    if step < stage.warmup:
-        return (step + 1) / stage.warmup
-    done = (step - stage.warmup) / max(1, stage.steps - stage.warmup)
+def share_of_rate(step: int, steps: int, warmup: int) -> float:
+    """Say which share of the peak rate a step takes: a linear rise, then half a cosine down to nothing."""
+    if step < warmup:
+        return (step + 1) / warmup
+    done = (step - warmup) / max(1, steps - warmup)
     return 0.5 * (1.0 + math.cos(math.pi * min(1.0, done)))
 
 

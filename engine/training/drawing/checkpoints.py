@@ -6,20 +6,22 @@ A run saves everything it needs every few minutes; started again with the same f
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import torch
 from torch import nn
 
 from engine.training.averaging import Averaged
 
+M = TypeVar("M", bound=nn.Module)
+
 
 @dataclass(slots=True)
-class Run:
+class Run(Generic[M]):
     """A module in training, its average, its optimizer, and how far it is."""
 
-    module: nn.Module
-    averaged: Averaged
+    module: M
+    averaged: Averaged[M]
     optimizer: torch.optim.Optimizer
     step: int = 0
     curve: list[dict[str, float]] = field(default_factory=list)

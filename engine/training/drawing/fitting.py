@@ -39,12 +39,6 @@ def to_model(pixels: UInt8[np.ndarray, "b s s 3"]) -> Float[Tensor, "b 3 s s"]:
     return torch.from_numpy(np.ascontiguousarray(pixels)).permute(0, 3, 1, 2).float() / 127.5 - 1
 
 
-def to_pixels(drawn: Float[Tensor, "b 3 s s"]) -> UInt8[np.ndarray, "b s s 3"]:
-    """Turn what the decoder drew into pixels."""
-    pixels: UInt8[np.ndarray, "b s s 3"] = ((drawn.float().clamp(-1, 1) + 1) * 127.5).round().byte().permute(0, 2, 3, 1).numpy()
-    return pixels
-
-
 def fit_autoencoder(pixels: UInt8[np.ndarray, "n s s 3"], checkpoint: Path, fit: Fit, seed: int, progress: Progress) -> Autoencoder:
     """Fit, or go on fitting, an autoencoder; returns the averaged one."""
     torch.manual_seed(seed)
@@ -56,17 +50,14 @@ def fit_autoencoder(pixels: UInt8[np.ndarray, "n s s 3"], checkpoint: Path, fit:
     random, saved = np.random.default_rng((seed, run.step)), time.monotonic()
     for crops in _crops(pixels, fit, random, fit.steps - run.step):
         set_rate(run.optimizer, fit.rate * ramp(run.step, fit.steps, fit.warmup))
-        loss = _step(run, module, to_model(crops), fit)
+        loss = _step(run, to_model(crops), fit)
         if run.step % 50 == 0:
             run.curve.append({"step": run.step, "loss": loss})
             progress("autoencoder", run.step, fit.steps)
         if time.monotonic() - saved > SAVE_EVERY_S or run.step == fit.steps:
             run.save(checkpoint)
             saved = time.monotonic()
-    averaged = run.averaged.module
-    if not isinstance(averaged, Autoencoder):
-        raise TypeError("the average of an autoencoder is an autoencoder")
-    return averaged
+    return run.averaged.module
 
 
 def _crops(
@@ -81,8 +72,8 @@ def _crops(
         )
 
 
-def _step(run: Run, module: Autoencoder, wanted: Float[Tensor, "b 3 s s"], fit: Fit) -> float:
-    module.train()
+def _step(run: Run[Autoencoder], wanted: Float[Tensor, "b 3 s s"], fit: Fit) -> float:
+    module = run.module.train()
     with torch.autocast("cpu", torch.bfloat16):
         drawn = module(wanted, fit.noise)
     loss = picture_loss(drawn.float(), wanted, fit.edges)
