@@ -62,7 +62,8 @@ def test_steps_of_any_length_survive_the_arithmetic_they_are_drawn_in(
     fitted: tuple[Sketch, Gaussian, torch.Tensor, torch.Tensor], length: float
 ) -> None:
     _, gaussian, _, _ = fitted
-    at, mean, time, step = torch.randn(64, 24), torch.randn(64, 24), torch.linspace(0, 0.9, 64) * (1 - length), torch.full((64,), length)
+    at, mean = torch.randn(64, 24), torch.randn(64, 24)
+    time, step = torch.linspace(0, 0.9, 64) * (1 - length), torch.full((64,), length)
     exact = gaussian(at, mean, time, step)
     rounded = gaussian.bfloat16()(*(x.bfloat16() for x in (at, mean, time, step))).float()
     assert (rounded - exact).square().mean().sqrt() < 0.03 * exact.std()

@@ -80,15 +80,20 @@ class Bundle:
 
     def weights(self, graph: str) -> dict[str, Float32[np.ndarray, "..."]]:
         """Read the weights of the `image` or `text` graph by parameter name, unpacked to float32."""
-        model = openvino.Core().read_model(self.path / f"{graph}.xml")
-        named = {op.get_friendly_name(): op for op in model.get_ops() if op.get_type_name() == "Constant"}
-        weights = {}
-        for name, constant in named.items():
-            if name.startswith(WEIGHT):
-                values = constant.get_data().astype(np.float32)
-                scale = named.get(SCALE + name.removeprefix(WEIGHT))
-                weights[name.removeprefix(WEIGHT)] = values if scale is None else values * scale.get_data()
-        return weights
+        return read_weights(self.path / f"{graph}.xml")
+
+
+def read_weights(graph: Path) -> dict[str, Float32[np.ndarray, "..."]]:
+    """Read the weights of an exported graph by parameter name, unpacked to float32."""
+    model = openvino.Core().read_model(graph)
+    named = {op.get_friendly_name(): op for op in model.get_ops() if op.get_type_name() == "Constant"}
+    weights = {}
+    for name, constant in named.items():
+        if name.startswith(WEIGHT):
+            values = constant.get_data().astype(np.float32)
+            scale = named.get(SCALE + name.removeprefix(WEIGHT))
+            weights[name.removeprefix(WEIGHT)] = values if scale is None else values * scale.get_data()
+    return weights
 
 
 def read_manifest(path: Path) -> Manifest:
