@@ -40,7 +40,7 @@ def index(  # noqa: PLR0913, PLR0917  one parameter per option
     catalogue: Annotated[
         Path,
         typer.Argument(
-            metavar="CATALOG", help="A CSV, JSON, JSON lines or Parquet file, or a folder of pictures.", show_default=False
+            metavar="CATALOG", help="A CSV, JSON, JSON lines, XML or Parquet file, or a folder of pictures.", show_default=False
         ),
     ],
     collection: options.Collection,

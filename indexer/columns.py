@@ -35,6 +35,11 @@ GUESSES: Mapping[str, Sequence[str]] = {
     ).split(),
 }
 FIELDS = tuple(GUESSES)
+PRICES = (
+    "price variant_price regular_price price_amount current_price unit_price list_price preis verkaufspreis vk_preis prix precio "
+    "prezzo preço 价格 售价 価格"
+).split()
+"""Names of the column that becomes the attribute `price`, which the search page shows, where no column has that name."""
 _MORE_IMAGES = re.compile(r"(?:additional)?(image|img|photo|picture)s?(?:link|url|path|src|file)?s?(\d{1,2})?")
 
 
@@ -85,6 +90,8 @@ def plan_columns(names: Sequence[str], mapping: Mapping[str, str], catalogue: st
             f"{catalogue} has neither a title nor an image column: {_found(names)}; name one with --map title=COLUMN"
         )
     renamed = {column: field for field, column in chosen.items() if field not in FIELDS}
+    if "price" not in fields and (price := _first(PRICES, [name for name in names if name not in taken])) is not None:
+        renamed[price] = "price"
     return Columns(chosen["id"], chosen.get("title"), chosen.get("description"), images, renamed)
 
 
@@ -96,15 +103,19 @@ def _several(columns: str, names: Sequence[str]) -> list[str]:
 def _mapped(column: str, names: Sequence[str], field: str, catalogue: str) -> str:
     if column in names:
         return column
-    alike = [name for name in names if _plain(name) == _plain(column)]
+    alike = [name for name in names if plain(name) == plain(column)]
     if len(alike) == 1:
         return alike[0]
     raise InvalidCatalogue(f"{catalogue} has no column {column!r}, which --map {field}={column} names: {_found(names)}")
 
 
 def _guess(field: str, names: Sequence[str]) -> str | None:
-    by_plain = {_plain(name): name for name in reversed(names)}
-    return next((by_plain[_plain(guess)] for guess in GUESSES[field] if _plain(guess) in by_plain), None)
+    return _first(GUESSES[field], names)
+
+
+def _first(guesses: Sequence[str], names: Sequence[str]) -> str | None:
+    by_plain = {plain(name): name for name in reversed(names)}
+    return next((by_plain[plain(guess)] for guess in guesses if plain(guess) in by_plain), None)
 
 
 def _guess_images(names: Sequence[str]) -> tuple[str, ...]:
@@ -112,15 +123,16 @@ def _guess_images(names: Sequence[str]) -> tuple[str, ...]:
     first = _guess("image", names)
     if first is None:
         return ()
-    return (first, *(name for name in names if name != first and _continues(_plain(name))))
+    return (first, *(name for name in names if name != first and _continues(plain(name))))
 
 
-def _continues(plain: str) -> bool:
-    match = _MORE_IMAGES.fullmatch(plain)
-    return bool(match and (match[2] or plain.startswith("additional")))
+def _continues(name: str) -> bool:
+    match = _MORE_IMAGES.fullmatch(name)
+    return bool(match and (match[2] or name.startswith("additional")))
 
 
-def _plain(name: str) -> str:
+def plain(name: str) -> str:
+    """Reduce a column's name to what names are compared by: its letters and digits, in lower case."""
     return "".join(c for c in name.casefold() if c.isalnum())
 
 

@@ -1,8 +1,9 @@
 """One row of a catalogue becomes a document, or the reason why it cannot.
 
 - id, title and description are text; a number there is written out (`123`, never `123.0`), anything else refuses the row.
-- Images: one location, several separated by `|`, a list, a JSON list in a cell, URLs separated by commas, or objects with `src`,
-  `url` or `path`. At most 20 pictures of a row are read; a remark says when there were more.
+- HTML in a description is reduced to its text.
+- Images: one location, several separated by `|`, a list, a JSON list in a cell, URLs or picture files separated by commas, or
+  objects with `src`, `url` or `path`. At most 20 pictures of a row are read; a remark says when there were more.
 - Attributes of JSONL and Parquet keep their types: missing values, empty texts and lists, and NaN mean "absent"; infinity refuses
   the row; decimals become numbers, dates text, lists of anything plain lists of text; an object is flattened (`size.width`).
   What cannot be filtered by (lists of objects, raw bytes) is left out, with one remark for the column.
@@ -24,13 +25,14 @@ from engine.errors import InvalidDocument
 from indexer.columns import Columns
 from indexer.fetch import locate
 from indexer.shard import CatalogueRow, RowError
-from indexer.values import SEPARATOR, Kind, attributes_of, is_money, money_attributes
+from indexer.values import SEPARATOR, Kind, attributes_of, is_money, money_attributes, without_markup
 
 logger = logging.getLogger(__name__)
 
 MAX_PICTURES = 20
 _LINK_KEYS = ("src", "url", "path", "link", "href", "large", "hi_res")
 _MAX_DEPTH = 3
+_PICTURE = re.compile(r"\.(?:jpe?g|png|webp|gif|bmp|tiff?|avif)\s*$", re.IGNORECASE)
 
 
 class _Refused(Exception):
@@ -60,7 +62,8 @@ class RowBuilder:
             title = self._text(cells, self._columns.title)
             if not title and not images:
                 raise _Refused("the row has neither a title nor a picture: nothing could find it", "nothing_to_search")
-            document = Document(id, title, self._text(cells, self._columns.description), images, attributes)
+            description = without_markup(self._text(cells, self._columns.description))
+            document = Document(id, title, description, images, attributes)
         except _Refused as error:
             return RowError(row, id, str(error), error.code)
         except InvalidDocument as error:
@@ -189,8 +192,14 @@ def _split(cell: str) -> Iterator[str]:
         yield from (str(item).strip() for item in items if isinstance(item, str) and item.strip())
         return
     for part in cell.split(SEPARATOR):
-        links = re.split(r",\s*(?=https?://)", part) if part.lstrip().startswith("http") else [part]
+        links = re.split(r",\s*(?=https?://)", part) if part.lstrip().startswith("http") else _files(part)
         yield from (link.strip() for link in links if link.strip())
+
+
+def _files(part: str) -> list[str]:
+    """Split at commas where that leaves nothing but picture files: `a.jpg, b.jpg`, not `red, blue.jpg`."""
+    several = part.split(",")
+    return several if all(_PICTURE.search(one) for one in several) else [part]
 
 
 def _sort(value: object) -> str:

@@ -1,4 +1,4 @@
-"""Where catalogues come from: a CSV, JSONL, JSON or Parquet file, or a folder of pictures, all read as numbered rows.
+"""Where catalogues come from: a CSV, JSON, XML or Parquet file, or a folder of pictures, all read as numbered rows.
 
 A source is planned first (`shards` reads it once from end to end, so that its size is known and damage at its end is seen before
 anything is removed) and read afterwards. Row numbers are those a shopkeeper sees: in CSV the header is row 1 and blank lines
@@ -17,6 +17,7 @@ import orjson
 
 from engine.errors import InvalidCatalogue
 from indexer.columns import FIELDS, GUESSES, plan_columns
+from indexer.continuing import Continuations
 from indexer.delimited import DELIMITERS, MAX_LINE, Dialect, Line, Lines, Record, RecordReader, undecodable
 from indexer.rows import RowBuilder
 from indexer.shard import CatalogueRow, RowError, ShardSpec
@@ -71,7 +72,13 @@ def open_source(path: Path, options: SourceOptions | None = None) -> CatalogSour
             return ParquetSource(staged, options.mapping)
         if kind == "csv":
             return DelimitedSource(staged, options.mapping)
-        return JsonLinesSource(staged, options.mapping, array=kind == "json")
+        if kind == "xml":
+            from indexer.markup import json_lines  # noqa: PLC0415  few catalogues are XML
+
+            staged.rewrite(json_lines(staged.chunks(), str(path)))
+        elif kind == "json":
+            staged.rewrite(_array_lines(staged))
+        return JsonLinesSource(staged, options.mapping)
     except BaseException:
         staged.close()
         raise
@@ -86,6 +93,7 @@ class DelimitedSource:
         dialect, self._names, self._offset, self._row = _header(staged, mapping)
         columns = plan_columns(_distinct(self._names, staged.path), mapping, str(staged.path))
         self._reader = RecordReader(dialect, self._names.index(columns.id), len(self._names))
+        self._joined = Continuations(self._names, columns)
         sample = (record.cells for record in islice(self._records(self._offset, self._row), SAMPLE) if record.cells)
         self._builder = RowBuilder(columns, staged.path.parent, kinds_of(self._names, sample))
 
@@ -106,17 +114,15 @@ class DelimitedSource:
         self._staged.close()
 
     def _records(self, offset: int, row: int) -> Iterator[Record]:
-        return self._reader.records(Lines(self._staged.file, offset), row)
+        return self._joined.records(self._reader.records(Lines(self._staged.file, offset), row))
 
 
 class JsonLinesSource:
-    """Objects, one a line; or the items of a JSON array, which is rewritten so."""
+    """Objects, one a line."""
 
-    def __init__(self, staged: StagedFile, mapping: Mapping[str, str], *, array: bool = False) -> None:
+    def __init__(self, staged: StagedFile, mapping: Mapping[str, str]) -> None:
         self._staged = staged
         self.complete = True
-        if array:
-            staged.rewrite(_array_lines(staged))
         self._start, self._encoding = staged.start, staged.encoding
         names = _keys(self._parsed(line) for _, line in islice(self._lines(self._start, 1), SAMPLE))
         if not names:

@@ -17,7 +17,7 @@ from typing import BinaryIO, Literal, Self, TypeAlias, cast
 
 from engine.errors import InvalidCatalogue
 
-Format: TypeAlias = Literal["csv", "jsonl", "json", "parquet"]
+Format: TypeAlias = Literal["csv", "jsonl", "json", "xml", "parquet"]
 
 HEAD = 65_536
 CHUNK = 2**20
@@ -34,7 +34,6 @@ _NOT_CATALOGUES = (
     (b"SQLite format 3", "a database"),
     (b"\x89PNG", "a picture"),
     (b"\xff\xd8\xff", "a picture"),
-    (b"<?xml", "XML"),
     (b"<!DOCTYPE", "a web page"),
     (b"<html", "a web page"),
 )
@@ -96,6 +95,8 @@ class StagedFile:
                 raise InvalidCatalogue(f"{self.path} is {name}: export the catalogue as CSV (UTF-8), JSONL or Parquet")
         if text.startswith(b"{"):
             return "jsonl"
+        if text.startswith((b"<?xml", b"<rss", b"<feed")):
+            return "xml"
         return "json" if text.startswith(b"[") and self.path.suffix.lower() != ".csv" else "csv"
 
     def _prepare(self, encoding: str | None) -> None:
@@ -109,9 +110,10 @@ class StagedFile:
             self.rewrite(self._transcoded(wide))
             head = self.head()
         if b"\r" in head and b"\n" not in head:
-            self._replace(chunk.replace(b"\r", b"\n") for chunk in self._chunks())
+            self._replace(chunk.replace(b"\r", b"\n") for chunk in self.chunks())
 
-    def _chunks(self) -> Iterator[bytes]:
+    def chunks(self) -> Iterator[bytes]:
+        """Read the bytes from the start, a piece at a time."""
         self._file.seek(0)
         while chunk := self._file.read(CHUNK):
             yield chunk
@@ -128,7 +130,7 @@ class StagedFile:
     def _transcoded(self, encoding: str) -> Iterator[bytes]:
         decoder = codecs.getincrementaldecoder(encoding)()
         try:
-            for chunk in self._chunks():
+            for chunk in self.chunks():
                 yield decoder.decode(chunk).encode()
             yield decoder.decode(b"", final=True).encode()
         except UnicodeError as error:
@@ -175,8 +177,8 @@ def _wide(encoding: str | None) -> str | None:
         return None
     try:
         name = codecs.lookup(encoding).name
-        "".encode(name)
-    except LookupError:
+        bytes(4).decode(name, "surrogateescape")  # as rows are read: some codecs cannot do that
+    except (LookupError, ValueError):
         raise InvalidCatalogue(f"{encoding!r} is no text encoding: use utf-8, cp1252, gb18030, shift_jis...") from None
     return name if name.startswith(("utf-16", "utf-32", "utf-7")) else None
 

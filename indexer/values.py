@@ -17,6 +17,7 @@ Only CSV has no types of its own, so these rules are for CSV, with one exception
 Which column plays which part does not belong here: see `indexer.columns`.
 """
 
+import html
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Literal, TypeAlias
@@ -33,6 +34,8 @@ _CURRENCY = r"[A-Z]{3}|[€$£¥₹₽₩₺₫฿]|kr|zł|元|円"
 _MONEY = re.compile(rf"(?P<before>{_CURRENCY})?\s*(?P<amount>-?[0-9][0-9.,'\u00a0\u202f ]*?)\s*(?P<after>{_CURRENCY})?")
 _POINT = re.compile(r"-?(?:[0-9]+|[0-9]{1,3}(?:[,'\u00a0\u202f ][0-9]{3})+)\.[0-9]{1,2}|-?[0-9]{1,3}(?:[\u00a0\u202f '][0-9]{3})+")
 _COMMA = re.compile(r"-?(?:[0-9]+|[0-9]{1,3}(?:[.'\u00a0\u202f ][0-9]{3})+),[0-9]{1,2}")
+_TAG = re.compile(r"</?[a-z][a-z0-9]*(?:\s[^<>]*)?/?>|<!--.*?-->", re.IGNORECASE | re.DOTALL)
+_UNSEEN = re.compile(r"<(script|style)\b.*?</\1\s*>", re.IGNORECASE | re.DOTALL)
 _MONEY_NAMES = ("price", "preis", "prix", "precio", "prezzo", "preço", "cost", "msrp", "价格", "售价", "価格")
 
 
@@ -129,3 +132,10 @@ def kinds_of(columns: Sequence[str], sample: Iterable[Sequence[str]]) -> dict[st
         for guess, cell in zip(guesses, row, strict=True):
             guess.see(cell)
     return {column: guess.kind for column, guess in zip(columns, guesses, strict=True)}
+
+
+def without_markup(text: str) -> str:
+    """Reduce HTML to the text that is seen; text without tags stays as it is, `a < b` included."""
+    if not _TAG.search(text):
+        return text
+    return " ".join(html.unescape(_TAG.sub(" ", _UNSEEN.sub(" ", text))).split())

@@ -60,3 +60,22 @@ def test_mapped_names_are_found_in_any_writing():
 def test_a_catalogue_that_cannot_work_names_the_columns_found(names, mapping, message):
     with pytest.raises(InvalidCatalogue, match=message):
         plan_columns(names, mapping, "feed.csv")
+
+
+@pytest.mark.parametrize(
+    ("names", "attribute"),
+    [
+        (["id", "title", "Variant Price"], {"Variant Price": "price"}),
+        (["id", "title", "Sale price", "Regular price"], {"Sale price": "Sale price", "Regular price": "price"}),
+        (["id", "title", "Preis"], {"Preis": "price"}),
+        (["id", "title", "Price", "Preis"], {"Price": "price", "Preis": "Preis"}),
+    ],
+)
+def test_the_price_is_called_price(names, attribute):
+    columns = plan_columns(names, {}, "feed.csv")
+    assert {name: columns.attribute(name) for name in attribute} == attribute
+
+
+def test_a_mapped_price_leaves_others_alone():
+    columns = plan_columns(["id", "title", "Preis", "cost"], {"price": "cost"}, "feed.csv")
+    assert [columns.attribute(name) for name in ("Preis", "cost")] == ["Preis", "price"]

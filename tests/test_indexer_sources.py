@@ -63,7 +63,7 @@ def test_every_way_of_writing_csv(tmp_path, name, data):
     assert rows[1].row - rows[0].row == 1
 
 
-@pytest.mark.parametrize("encoding", ["gb18030", "utf-16", "utf-8"])
+@pytest.mark.parametrize("encoding", ["gb18030", "utf-16", "utf-32-be", "utf-8"])
 def test_a_named_encoding_is_used(tmp_path, encoding):
     (tmp_path / "feed.csv").write_bytes(TABLE.encode(encoding))
     assert brief(rows_of(tmp_path / "feed.csv", encoding=encoding)) == ROWS
@@ -229,9 +229,13 @@ def test_paths_that_are_no_catalogue_are_refused(tmp_path):
     for name in ("empty", "nothing.csv", "pipe.csv"):
         with pytest.raises(InvalidCatalogue):
             open_source(tmp_path / name)
+
+
+@pytest.mark.parametrize("encoding", ["klingon", "zip", "punycode", "idna", "undefined", "a\0b", ""])
+def test_what_is_no_encoding_of_a_catalogue_is_refused(tmp_path, encoding):
     (tmp_path / "feed.csv").write_text("id,title\na,b\n")
-    with pytest.raises(InvalidCatalogue, match="klingon"):
-        open_source(tmp_path / "feed.csv", SourceOptions(encoding="klingon"))
+    with pytest.raises(InvalidCatalogue, match="is no text encoding: use utf-8"):
+        open_source(tmp_path / "feed.csv", SourceOptions(encoding=encoding))
 
 
 @pytest.mark.parametrize(
@@ -305,3 +309,34 @@ def test_a_price_that_is_no_amount_goes_in_with_a_remark(tmp_path):
     assert odd.document.attributes["price"] == "cheap"
     assert [(remark.row, remark.id, remark.code) for remark in odd.remarks] == [(3, "p2", "amount_expected")]
     assert "'cheap'" in odd.remarks[0].reason
+
+
+SHOPIFY = """Handle,Title,Body (HTML),Option1 Name,Option1 Value,Variant SKU,Variant Price,Image Src
+shirt,Linen shirt,<p>Cool</p>,Size,S,LS-S,39.90,a.jpg
+shirt,,,,M,LS-M,39.90,b.jpg
+shirt,,,,L,LS-L,42.90,
+mug,Mug,,,,,9.00,c.jpg
+mug,Mug again,,,,,9.00,c.jpg
+,,,,,,,
+shirt,,,,XL,LS-XL,39.90,d.jpg
+"""
+
+
+@pytest.mark.parametrize("size", [1, 2, 20_000])
+def test_rows_that_continue_a_product_are_one(tmp_path, size):
+    (tmp_path / "shopify.csv").write_text(SHOPIFY)
+    rows = rows_of(tmp_path / "shopify.csv", size=size)
+    shirt = rows[0]
+    assert [row.row for row in rows] == [2, 5, 6, 7, 8]
+    assert [path.rpartition("/")[2] for path in shirt.document.images] == ["a.jpg", "b.jpg"]
+    assert shirt.document.description == "Cool"
+    attributes = {"Option1 Name": "Size", "Option1 Value": ("S", "M", "L"), "Variant SKU": "LS-S", "price": 39.9}
+    assert shirt.document.attributes == attributes
+    assert [row.document.title for row in rows[1:3]] == ["Mug", "Mug again"]  # a duplicate, which the job refuses
+    assert isinstance(rows[3], RowError)
+
+
+def test_pictures_separated_by_commas_are_several(tmp_path):
+    (tmp_path / "feed.csv").write_text('id,title,images\n1,a,"a.jpg, b.PNG"\n2,b,"red, blue.jpg"\n')
+    images = [[path.rpartition("/")[2] for path in row.document.images] for row in rows_of(tmp_path / "feed.csv")]
+    assert images == [["a.jpg", "b.PNG"], ["red, blue.jpg"]]

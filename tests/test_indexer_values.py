@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from indexer.values import attributes_of, kinds_of, list_of, money_of, number_of
+from indexer.values import attributes_of, kinds_of, list_of, money_of, number_of, without_markup
 
 
 @pytest.mark.parametrize(
@@ -127,3 +127,16 @@ def test_decimal_comma_and_point_are_the_same_money(value):
 @given(st.lists(st.text("abc ", min_size=1, max_size=4).filter(str.strip)))
 def test_lists_keep_order_and_drop_repetitions(items):
     assert list_of("|".join(items)) == tuple(dict.fromkeys(item.strip() for item in items))
+
+
+@pytest.mark.parametrize(
+    ("html", "text"),
+    [
+        ("<p>Cool <b>linen</b> shirt.</p><ul><li>Soft &amp; light</li></ul>", "Cool linen shirt. Soft & light"),
+        ("<style>p {color: red}</style><p class='x'>seen<br/>text</p><!-- note -->", "seen text"),
+        ("a < b and c > d", "a < b and c > d"),
+        ("width <5 cm> & more", "width <5 cm> & more"),
+    ],
+)
+def test_markup_is_reduced_to_what_is_seen(html, text):
+    assert without_markup(html) == text
