@@ -5,13 +5,13 @@ remark for each bad one. Runs in many threads at once. Encoding and committing b
 """
 
 import logging
-import os
 import sqlite3
 import threading
 from dataclasses import dataclass, replace
 
 from engine.collection import Collection
 from engine.config import Settings
+from engine.encoders.runtime import cores
 from engine.errors import FetchError, InvalidDocument, InvalidImage, StorageError
 from engine.ingest import LoadedDocument, load_document
 from engine.moderation import product_picture
@@ -107,11 +107,6 @@ class RowLoader:
         except (InvalidImage, FetchError) as error:
             return error
         return None
-
-
-def cores() -> int:
-    """Count the processor cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _code(error: Exception) -> str:

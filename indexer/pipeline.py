@@ -11,8 +11,9 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
+from engine.encoders.runtime import cores
 from indexer.committing import BatchEncoder, BatchWriter, Committed
-from indexer.loading import LoadedRow, RowLoader, cores
+from indexer.loading import LoadedRow, RowLoader
 from indexer.shard import CatalogueRow, RowError, ShardReport
 
 BATCH_PICTURES = 64

@@ -4,8 +4,11 @@ Batches are cut here to what fits the caches and the memory; callers pass as muc
 """
 
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
 from pathlib import Path
+from queue import LifoQueue
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
@@ -14,36 +17,64 @@ from jaxtyping import Float32, UInt8
 from engine.datatypes import DIMENSIONS, Image, Vectors
 from engine.encoders.bundle import Bundle
 from engine.encoders.images import squash
-from engine.encoders.runtime import compile_for_cpu, has_bf16
+from engine.encoders.runtime import compile_for_cpu, cores, has_bf16
 from engine.encoders.texts import TextReader
 
-IMAGES_PER_BATCH = 4
+IMAGES_PER_BATCH = 2
+"""Pictures that pass through the tower together: with two the maps of its first layers stay in the cache of a core."""
+MANY_IMAGES = 16
+"""From so many on, pictures go through streams of one core each, which never wait for one another between layers."""
+MAX_STREAMS = 8
 TOKENS_PER_BATCH = 1_024
 Precision: TypeAlias = Literal["auto", "bf16", "fp32"]
 
 
 class Graph:
-    """One compiled graph. Calls from several threads take turns: each already uses every core."""
+    """One compiled graph. As many calls run side by side as it has streams, further ones take turns."""
 
     def __init__(self, compiled: Any) -> None:  # noqa: ANN401  OpenVINO has no types
-        self._request = compiled.create_infer_request()
-        self._turn = threading.Lock()
+        self.streams = max(1, int(compiled.get_property("NUM_STREAMS")))
+        self._free: LifoQueue[Any] = LifoQueue()
+        for _ in range(self.streams):
+            self._free.put(compiled.create_infer_request())
 
     def run(self, *inputs: np.ndarray) -> Float32[np.ndarray, "b 256"]:
         """Run the graph on one batch."""
-        with self._turn:
-            answer: Float32[np.ndarray, "b 256"] = self._request.infer(inputs, share_inputs=True)[0]
+        request = self._free.get()
+        try:
+            answer: Float32[np.ndarray, "b 256"] = request.infer(inputs, share_inputs=True)[0]
             return answer.copy()
+        finally:
+            self._free.put(request)
+
+
+class Streams:
+    """The graph of the image tower compiled for many pictures, when it is first needed."""
+
+    def __init__(self, compile: Callable[[], Graph]) -> None:
+        self._compile = compile
+        self._lock = threading.Lock()
+        self._ready: tuple[Graph, ThreadPoolExecutor] | None = None
+
+    def run(self, encode: Callable[[Graph, int, int], None], cuts: Sequence[int]) -> None:
+        """Call `encode` with the graph for every span between cuts, on all streams at once; raises what it raises."""
+        with self._lock:
+            if self._ready is None:
+                graph = self._compile()
+                self._ready = graph, ThreadPoolExecutor(graph.streams, thread_name_prefix="semblance-encode")
+            graph, workers = self._ready
+        for _ in workers.map(lambda span: encode(graph, *span), pairwise(cuts)):
+            pass
 
 
 class OpenVINOEncoder:
     """Embeds texts and pictures with a bundle. Safe to call from several threads."""
 
-    def __init__(self, bundle: Bundle, reader: TextReader, image: Graph, text: Graph) -> None:
+    def __init__(self, bundle: Bundle, reader: TextReader, image: Graph, text: Graph, many: Streams) -> None:
         self.name = f"bundle:{bundle.manifest.name}"
         self.fingerprint = bundle.manifest.fingerprint
         self.image_size = bundle.manifest.image_size
-        self._reader, self._image, self._text = reader, image, text
+        self._reader, self._image, self._text, self._many = reader, image, text, many
 
     @classmethod
     def load(cls, path: Path, *, threads: int = 0, precision: Precision = "auto") -> "OpenVINOEncoder":
@@ -55,12 +86,15 @@ class OpenVINOEncoder:
         bundle = Bundle.load(path)
         bf16 = {"image": precision == "bf16" or (precision == "auto" and has_bf16()), "text": precision == "bf16"}
         exact = precision == "fp32"
-        image, text = (
-            Graph(compile_for_cpu(path / f"{graph}.xml", threads=threads, bf16=bf16[graph], exact=exact))
-            for graph in ("image", "text")
-        )
+
+        def compiled(graph: str, streams: int = 1) -> Graph:
+            model = path / f"{graph}.xml"
+            return Graph(compile_for_cpu(model, threads=threads, bf16=bf16[graph], exact=exact, streams=streams))
+
+        streams = min(threads or cores(), MAX_STREAMS)
         max_tokens = int(bundle.manifest.text_tower["positions"])
-        return cls(bundle, TextReader.load(path / "tokenizer.json", path / "tokens.npy", max_tokens), image, text)
+        reader = TextReader.load(path / "tokenizer.json", path / "tokens.npy", max_tokens)
+        return cls(bundle, reader, compiled("image"), compiled("text"), Streams(lambda: compiled("image", streams)))
 
     def encode_texts(self, texts: Sequence[str]) -> Vectors:
         """Embed texts: unit rows in input order. Any Unicode; what exceeds the model's 64 tokens is not read."""
@@ -74,9 +108,16 @@ class OpenVINOEncoder:
     def encode_images(self, images: Sequence[Image]) -> Vectors:
         """Embed decoded pictures: unit rows in input order. Any size and mode."""
         vectors = np.zeros((len(images), DIMENSIONS), np.float32)
-        for start in range(0, len(images), IMAGES_PER_BATCH):
-            pixels = np.stack([self._pixels(image) for image in images[start : start + IMAGES_PER_BATCH]])
-            vectors[start : start + len(pixels)] = self._image.run(pixels)
+
+        def encode(graph: Graph, start: int, end: int) -> None:
+            vectors[start:end] = graph.run(np.stack([self._pixels(image) for image in images[start:end]]))
+
+        cuts = [*range(0, len(images), IMAGES_PER_BATCH), len(images)]
+        if len(images) >= MANY_IMAGES:
+            self._many.run(encode, cuts)
+        else:
+            for start, end in pairwise(cuts):
+                encode(self._image, start, end)
         return vectors
 
     def _pixels(self, image: Image) -> UInt8[np.ndarray, "s s 3"]:
