@@ -18,6 +18,7 @@ from engine.errors import CollectionBusy, CollectionCorrupt, CollectionNotFound,
 
 Item = TypeVar("Item")
 COPIED_PAGES = 2048
+LOG_BYTES = 64 * 2**20  # a log that grew beside a long read shrinks to this again
 CHUNK = 500  # SQLite admits at least 999 variables in one statement in every build
 
 
@@ -145,6 +146,7 @@ class Database:
             self._writer = self._connect()
             self._writer.execute("PRAGMA journal_mode = WAL")
             self._writer.execute("PRAGMA synchronous = FULL")
+            self._writer.execute(f"PRAGMA journal_size_limit = {LOG_BYTES}")
         return self._writer
 
     def _check_open(self) -> None:

@@ -22,8 +22,8 @@ FORMAT = 1
 ABOUT = "collection.json"
 DATABASE = "documents.sqlite"
 _DATABASE_FILES = (DATABASE, f"{DATABASE}-wal", f"{DATABASE}-shm")
-_OWN_FILES = {*_DATABASE_FILES, "segments", "CURRENT", "CURRENT.new", "compaction.lock", "index.json", "index.json.new", "media"}
-_OWN_FILES |= {"calibrator.json", "queries.jsonl", "queries.1.jsonl"}
+OWN_FILES = {*_DATABASE_FILES, "segments", "CURRENT", "CURRENT.new", "compaction.lock", "index.json", "index.json.new", "media"}
+OWN_FILES |= {"calibrator.json", "queries.jsonl", "queries.1.jsonl"}
 
 
 def make_folder(path: Path, *, fingerprint: str, encoder: str, busy_timeout_ms: int) -> None:
@@ -95,7 +95,7 @@ def _clear_place(path: Path) -> None:
         raise _exists(path)
     if not path.exists():
         return
-    foreign = sorted(entry.name for entry in path.iterdir() if entry.name not in _OWN_FILES) if path.is_dir() else [path.name]
+    foreign = sorted(entry.name for entry in path.iterdir() if entry.name not in OWN_FILES) if path.is_dir() else [path.name]
     if foreign:
         raise StorageError(f"{path} exists and holds other things ({', '.join(foreign[:3])}): choose another name or move them")
     logger.warning("%s was left unfinished and is made anew", path)

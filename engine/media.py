@@ -1,20 +1,25 @@
 """Pictures a collection keeps for itself, and the thumbnails pages show.
 
 A picture on the shop's own disk stays where it is and is read when shown. An uploaded or downloaded one exists nowhere else,
-so a web-sized copy is kept in `<collection>/media/`, named by its content.
+so a web-sized copy is kept in `<collection>/media/`, named by its content, as long as a document shows it.
 """
 
 import io
 import os
 import threading
+import time
 import uuid
 from collections import OrderedDict
 from pathlib import Path
 
 from engine.config import Settings
+from engine.database import Database, chunks, rows_in
 from engine.datatypes import Image
 from engine.encoders.images import decode, read_bytes
+from engine.index.segment import sync
 
+FOLDER = "media"
+GRACE_S = 3600.0
 KEPT_SIDE = 800
 WEBP_QUALITY = 82
 THUMBNAIL_BYTES = 64_000_000
@@ -25,13 +30,44 @@ def keep(collection: Path, content: bytes, data: bytes, *, max_pixels: int) -> s
 
     The file appears whole or not at all. Raises `InvalidImage` when `data` is not an acceptable picture.
     """
-    target = (collection / "media" / f"{content.hex()}.webp").resolve()
-    if not target.exists():
+    target = (collection / FOLDER / f"{content.hex()}.webp").resolve()
+    try:
+        os.utime(target)  # a sweep leaves it alone now, until a document shows it
+    except FileNotFoundError:
         target.parent.mkdir(parents=True, exist_ok=True)
         partial = target.with_name(f".{uuid.uuid4().hex}.part")
         partial.write_bytes(_webp(decode(data, size=None, max_pixels=max_pixels), KEPT_SIDE))
+        sync(partial)  # the document that shows it will be acknowledged, and this is its only copy
         os.replace(partial, target)
     return str(target)
+
+
+def sweep(collection: Path, database: Database) -> int:
+    """Remove the pictures in `media` that no document shows any more; returns how many.
+
+    One laid there a moment ago may be waiting for its document, and stays for an hour.
+    """
+    removed, before = 0, time.time() - GRACE_S
+    folder = collection / FOLDER
+    old = [Path(entry.path) for entry in os.scandir(folder) if entry.stat().st_mtime < before] if folder.exists() else []
+    for part in chunks(old):
+        contents = {path: _content(path) for path in part}
+        with database.reading() as connection:
+            statement = "SELECT content FROM embeddings WHERE content IN (*)"
+            shown = {content for (content,) in rows_in(connection, statement, list(contents.values()))}
+        for path, content in contents.items():
+            if content not in shown and path.stat().st_mtime < before:
+                path.unlink(missing_ok=True)
+                removed += 1
+    return removed
+
+
+def _content(path: Path) -> bytes:
+    """Read a picture's content off its name; empty for what was left half written."""
+    try:
+        return bytes.fromhex(path.stem)
+    except ValueError:
+        return b""
 
 
 class Thumbnails:

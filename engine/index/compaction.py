@@ -4,7 +4,7 @@
     CURRENT         number and manifest digest of the newest, which names the others; replaced atomically
     compaction.lock held by the process that compacts; the kernel lets go of it when the process dies
 
-Killed at any point, this leaves CURRENT pointing at whole segments; what is left lying about is removed the next time.
+Killed at any point, this leaves CURRENT pointing at whole segments; what is left lying about is removed when it is opened again.
 """
 
 import fcntl
@@ -14,11 +14,12 @@ import re
 import shutil
 import sqlite3
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from pyroaring import BitMap
 
+from engine import media
 from engine.database import Database
 from engine.errors import StorageError
 from engine.index.ann import Kind
@@ -140,10 +141,11 @@ class Segments:
         try:
             trim(self._database, forgotten)
             removed = sweep(self._database)
-        except StorageError as error:  # the segment is in force all the same, and the next compaction tidies up
+            pictures = media.sweep(self._folder, self._database)
+        except (StorageError, OSError) as error:  # the segment is in force all the same, and the next compaction tidies up
             logger.warning("the database of %s was not tidied up: %s", self._folder, error)
         else:
-            logger.info("%d unused vectors of %s were removed", removed, self._folder)
+            logger.info("%d unused vectors and %d pictures of %s were removed", removed, pictures, self._folder)
 
     def _put_in_force(self, number: int, digest: str) -> None:
         fresh = self._folder / "CURRENT.new"
@@ -162,6 +164,20 @@ class Segments:
     def _numbers(self) -> Iterator[int]:
         folder = self._folder / "segments"
         return (int(path.name) for path in folder.iterdir() if path.name.isdigit()) if folder.exists() else iter(())
+
+    def remove_unfinished(self) -> None:
+        """Remove what a killed compaction has left: it would lie there until the next one. Never raises."""
+        with suppress(StorageError, SegmentDamaged, OSError):
+            if any(self._unfinished()):
+                with self._lock(wait=False) as held:
+                    for path in self._unfinished() if held else ():
+                        shutil.rmtree(path, ignore_errors=True)
+
+    def _unfinished(self) -> Iterator[Path]:
+        folder, newest = self._folder / "segments", 0 if self.stamp() is None else self._read_current()[0]
+        for path in folder.iterdir() if folder.exists() else ():
+            if path.suffix == ".building" or (path.name.isdigit() and int(path.name) > newest):
+                yield path
 
     def _clean(self, kept: set[int]) -> None:
         folder = self._folder / "segments"

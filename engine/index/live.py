@@ -43,6 +43,7 @@ class LiveIndex:
         self._asked = False  # a process that only writes follows no log
         self._snapshot = Snapshot.of(None)
         self._snapshot = Snapshot.of(self._open_segments())
+        self._segments.remove_unfinished()
         if self._snapshot.published is not None and self._snapshot.published.unverified:
             self._start(self._verify)
 
