@@ -24,16 +24,16 @@ from engine.datatypes import DIMENSIONS, Document, Embedding, EncodedDocument
 WORDS = [f"word{number}" for number in range(5_000)]
 
 
-def documents(rows: int, seed: int = 0) -> Iterator[EncodedDocument]:
-    """Make documents whose vectors gather around 500 centres."""
-    generator = np.random.default_rng(seed)
+def documents(rows: int, first_number: int = 0) -> Iterator[EncodedDocument]:
+    """Make documents whose vectors gather around 500 centres, numbered from `first_number`."""
+    generator = np.random.default_rng(first_number)
     centres = generator.standard_normal((500, DIMENSIONS), dtype=np.float32)
     for first in range(0, rows, 1000):
         picks, noise = generator.integers(0, 500, 1000), generator.standard_normal((2, 1000, DIMENSIONS), dtype=np.float32)
         vectors = centres[picks] + np.float32(0.8) * noise
         vectors /= np.linalg.norm(vectors, axis=2, keepdims=True)
         for place in range(min(1000, rows - first)):
-            yield _document(first + place, vectors[:, place], generator.integers(0, len(WORDS), 14))
+            yield _document(first_number + first + place, vectors[:, place], generator.integers(0, len(WORDS), 14))
 
 
 def _document(number: int, vectors: np.ndarray, words: np.ndarray) -> EncodedDocument:
