@@ -67,13 +67,14 @@ class RowLoader:
             return LoadedRow(row.row, document.id, self._load(row), row.remarks)
         except (InvalidImage, FetchError) as error:
             if len(document.images) == 1:
-                return _refused(row, error)
+                return _refused(row, error, document.images[0])
         faults = {location: self._fault(location) for location in document.images}
         errors = {location: fault for location, fault in faults.items() if fault is not None}
         good = tuple(location for location in document.images if location not in errors)
         if not good:
-            return _refused(row, next(iter(errors.values())))
-        remarks = tuple(_remark(row, fault) for fault in errors.values())
+            location, fault = next(iter(errors.items()))
+            return _refused(row, fault, location)
+        remarks = tuple(_remark(row, fault, location) for location, fault in errors.items())
         reduced = replace(row, document=replace(document, images=good))
         return LoadedRow(row.row, document.id, self._load(reduced), (*row.remarks, *remarks))
 
@@ -115,10 +116,16 @@ def _code(error: Exception) -> str:
     return "fetch" if isinstance(error, FetchError) else "invalid"
 
 
-def _refused(row: CatalogueRow, error: Exception) -> RowError:
-    return RowError(row.row, row.document.id, str(error), _code(error))
+def _refused(row: CatalogueRow, error: Exception, location: str = "") -> RowError:
+    return RowError(row.row, row.document.id, _naming(location, error), _code(error))
 
 
-def _remark(row: CatalogueRow, error: Exception) -> RowError:
-    reason = f"the product went in without this picture: {error}"
+def _remark(row: CatalogueRow, error: Exception, location: str) -> RowError:
+    reason = f"the product went in without this picture: {_naming(location, error)}"
     return RowError(row.row, row.document.id, reason, "picture_left_out")
+
+
+def _naming(location: str, error: Exception) -> str:
+    """Say what is wrong, with the name of the picture's file where it is not said already."""
+    name = location.rpartition("/")[2]
+    return str(error) if not name or name in str(error) else f"{name}: {error}"

@@ -289,6 +289,18 @@ class TestRefused:
         assert refused(data) == "not_an_image"
 
     @pytest.mark.parametrize(
+        ("data", "said"),
+        [
+            (b" <!DOCTYPE html><title>404</title>", "is a web page and not a picture"),
+            (b"red shoes, 2 pairs\n", r"begins with 'red shoes, 2 pairs'"),
+            (b"\0\1\2\xff" * 9, "begins with the bytes 00 01 02 ff 00 01 02 ff"),
+        ],
+    )
+    def test_what_it_is_instead_is_said(self, data: bytes, said: str) -> None:
+        with pytest.raises(InvalidImage, match=said):
+            open_(data)
+
+    @pytest.mark.parametrize(
         "data",
         [
             b"\0\0\0\x18ftypheic\0\0\0\0",

@@ -220,6 +220,7 @@ def test_a_bad_picture_is_refused_with_row_id_and_reason(shop, kind, code):
     good = shop.picture("good.png")
     report = shop.index(shop.csv(("a", "one", good), ("bad", "two", _spoiled(shop, kind)), ("c", "three", good)))
     assert lines_of(report) == [("3", "bad", code)]
+    assert _spoiled(shop, kind) in report.errors.read_text(encoding="utf-8")  # the picture is named
     assert (report.created, report.refused, report.exit_code) == (2, 1, 3)
     assert shop.ids() == {"a", "c"}
     assert report.codes == {code: 1}
@@ -257,6 +258,9 @@ def test_of_several_pictures_the_good_ones_go_in(shop):
     report = shop.index(shop.csv(("a", "mug", f"{bad}|{red}|gone.png|{blue}"), ("b", "cup", f"{bad}|gone.png")))
     assert shop.get("a").images == (str(shop.folder / red), str(shop.folder / blue))
     assert lines_of(report) == [("2", "a", "picture_left_out")] * 2 + [("3", "b", "image_not_an_image")]
+    reasons = report.errors.read_text(encoding="utf-8")
+    assert f"without this picture: {bad}: the file is" in reasons
+    assert "gone.png' cannot be read" in reasons
     assert (report.created, report.refused, report.remarks, report.exit_code) == (1, 1, 1, 3)
     again = shop.index(shop.folder / "feed.csv")
     assert (again.unchanged, again.refused) == (1, 1)
