@@ -91,9 +91,11 @@ def fuse(
     scores -inf.
     """
     cosines = np.stack([image, title])
-    shares = np.where(np.isnan(cosines), 0.0, np.atleast_2d(np.asarray(weights, np.float32)).T)
-    total = shares.sum(axis=0)
-    combined = (np.nan_to_num(cosines) * shares).sum(axis=0)
+    absent = np.isnan(cosines)
+    shares = np.where(absent, np.float32(0), np.atleast_2d(np.asarray(weights, np.float32)).T)
+    cosines[absent] = 0
+    total = shares[0] + shares[1]
+    combined = cosines[0] * shares[0] + cosines[1] * shares[1]
     scores = np.full(len(image), -np.inf, np.float32)
     np.divide(combined, total, out=scores, where=total > 0, casting="same_kind")
     return scores

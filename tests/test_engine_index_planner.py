@@ -42,6 +42,7 @@ def scans(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 def large(collection: Collection, monkeypatch: pytest.MonkeyPatch) -> tuple[Collection, Twin]:
     """A compacted collection that counts as large: more than 100 admitted documents are not scanned."""
     monkeypatch.setattr(planner, "EXACT_DOCUMENTS", 100)
+    monkeypatch.setattr(planner, "SCAN_GAIN", 1)
     monkeypatch.setattr(rows, "RESIDENT_ROWS", 0)
     images, titles = unit(COUNT, seed=1), unit(COUNT, seed=2)
     documents = [encoded(f"p{n}", images[n : n + 1], titles[n], n=n) for n in range(COUNT)]

@@ -24,6 +24,7 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(module, "FLAT_ROWS", 500)
     monkeypatch.setattr(rows, "RESIDENT_ROWS", 0)
     monkeypatch.setattr(planner, "EXACT_DOCUMENTS", 50)
+    monkeypatch.setattr(planner, "SCAN_GAIN", 1)
 
 
 @pytest.fixture(scope="module")

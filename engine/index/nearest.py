@@ -30,6 +30,12 @@ class Near:
     documents: Int64[np.ndarray, " n"]
     undecided: Bool[np.ndarray, " q"]
 
+    @classmethod
+    def none(cls, queries: int) -> "Near":
+        """Say that there is nothing to be found."""
+        nothing = np.zeros(0, np.int64)
+        return cls(nothing, nothing, np.zeros(queries, bool))
+
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
@@ -42,18 +48,39 @@ class Wanted:
 
 
 def nearest_documents(rows: Rows, index: AnnIndex, wanted: Wanted, allowed: RowSet | None) -> Near:
-    """Gather the documents that may be among the best from the approximate index."""
-    k = wanted.k
+    """Gather the documents that may be among the best from the approximate index of `rows`."""
     available = len(index) if allowed is None else len(allowed)
-    pictures = -(-len(rows) // max(rows.total, 1))
-    fetch = min(available, max(k + SPARE, min(4 * k, FOURFOLD)) * max(pictures, 1))
+    fetch = _fetched(rows, wanted.k, available)
     scores, found = index.search(wanted.vectors, fetch, allowed, probes=wanted.probes)
-    documents = found if rows.one_each else rows.documents[found].astype(np.int64)
-    fresh = found >= 0
+    return _near(rows, found, scores, wanted, complete=fetch == available)
+
+
+def scanned_documents(rows: Rows, documents: np.ndarray | None, wanted: Wanted) -> Near:
+    """Gather the documents that may be among the best by scanning those given (ascending; None: all); only ties are undecided."""
+    picked = None if documents is None else rows.of(documents)[0]
+    vectors = rows.vectors if picked is None else np.take(rows.vectors, picked, axis=0)
+    if not len(vectors):
+        return Near.none(len(wanted.vectors))
+    fetch = _fetched(rows, wanted.k, len(vectors))
+    scores, found = AnnIndex.over(vectors).search(wanted.vectors, fetch, None)
+    return _near(rows, found if picked is None else picked[found], scores, wanted, complete=fetch == len(vectors))
+
+
+def _fetched(rows: Rows, k: int, available: int) -> int:
+    pictures = -(-len(rows) // max(rows.total, 1))
+    return min(available, max(k + SPARE, min(4 * k, FOURFOLD)) * max(pictures, 1))
+
+
+def _near(
+    rows: Rows, found: Int64[np.ndarray, "q r"], scores: Float32[np.ndarray, "q r"], wanted: Wanted, *, complete: bool
+) -> Near:
+    """Pair queries with the documents of the rows `found`, which are all there are when that is `complete`."""
+    documents, fresh = found, found >= 0
     if not rows.one_each:
+        documents = rows.documents[found].astype(np.int64)
         fresh &= _first_seen(documents)
-    last, floor = scores[:, -1], _floor(scores, fresh, k)
-    undecided = (found[:, -1] < 0) | ((fetch < available) & (last >= floor - EDGE))
+    floor = _floor(scores, fresh, wanted.k)
+    undecided = (found[:, -1] < 0) | ((not complete) & (scores[:, -1] >= floor - EDGE))
     fresh &= ~undecided[:, None]
     owners, places = np.nonzero(fresh & (scores >= floor[:, None] - SLACK) if wanted.alone else fresh)
     return Near(owners, documents[owners, places], undecided)

@@ -7,9 +7,9 @@ belong here.
 """
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 from jaxtyping import Float32, Int64
@@ -17,16 +17,20 @@ from jaxtyping import Float32, Int64
 from engine.datatypes import VIEWS, Vectors, View
 from engine.index.delta import Delta
 from engine.index.matches import check_vectors, contenders
-from engine.index.nearest import Near, Wanted, nearest_documents
+from engine.index.nearest import Near, Wanted, nearest_documents, scanned_documents
 from engine.index.segment import Segment
 from engine.index.snapshot import Selection, Snapshot
 from engine.index.wording import Wording
 from engine.ranking import fuse, lifted
 
 EXACT_DOCUMENTS = 4_000  # scanning so many costs as much processor time as searching inverted lists with a selector, 4 ms
+SCAN_GAIN = 10  # so many times as many where one view decides: FAISS scans them without widening them first
 SCAN_CELLS = 4_000_000  # scores held at a time during a scan, 16 MB per view
 
 Weights = Float32[np.ndarray, "q 2"]
+
+
+ViewSearch: TypeAlias = Callable[[Selection, View, Wanted], Near]
 
 
 class Pairs(NamedTuple):
@@ -70,8 +74,8 @@ class Found:
 
     def candidates(self) -> list[Candidate]:
         """Lay out one object a document."""
-        rows = zip(*(getattr(self, field.name).tolist() for field in fields(self)), strict=True)
-        return [Candidate(key, score, _cosine(image), _cosine(title), words) for key, score, image, title, words, _ in rows]
+        columns = (column.tolist() for column in (self.keys, self.scores, self.image, self.title, self.words))
+        return [Candidate(key, score, _cosine(i), _cosine(t), words) for key, score, i, t, words in zip(*columns, strict=True)]
 
 
 def find(snapshot: Snapshot, vectors: Vectors, weights: Weights, k: int, where: str | None) -> list[list[Candidate]]:
@@ -112,6 +116,11 @@ class _Asked:
         """Whether one view decides everything."""
         return not self.weights.all(axis=1).any() and all(wording is None for wording in self.wordings)
 
+    @property
+    def wanted(self) -> Wanted:
+        """What each view is asked for."""
+        return Wanted(self.vectors, self.k, self.alone, self.probes)
+
     def only(self, rows: Int64[np.ndarray, " r"]) -> "_Asked":
         """Keep some of the queries."""
         if len(rows) == len(self):
@@ -121,22 +130,51 @@ class _Asked:
 
 def _contenders(selection: Selection, asked: _Asked) -> Pairs:
     """List the documents of one part that may be among the `k` best of each query."""
-    part = selection.part
-    resident = all(part.rows(view).resident for view in VIEWS)
-    if isinstance(part, Delta) or len(selection) <= EXACT_DOCUMENTS or resident or not asked.probes:
+    part, left = selection.part, np.arange(len(asked))
+    if isinstance(part, Delta) or all(part.rows(view).resident for view in VIEWS):
         return _joined(_scan(selection, asked))
+    found: list[Pairs] = []
+    for way in _ways(selection, asked):
+        pairs, undecided = _by_views(way, selection, asked.only(left))
+        found.append(Pairs(left[pairs.owners], pairs.documents))
+        left = left[undecided]
+        if not len(left):
+            return _distinct(found, len(part))
+    scanned = _joined(_scan(selection, asked.only(left)))
+    return _distinct([*found, Pairs(left[scanned.owners], scanned.documents)], len(part))
+
+
+def _ways(selection: Selection, asked: _Asked) -> list[ViewSearch]:
+    """List what is tried before every score is computed."""
+    scans: list[ViewSearch] = [_scanned_view] if asked.alone else []
+    if len(selection) <= EXACT_DOCUMENTS * (SCAN_GAIN if asked.alone else 1) or not asked.probes:
+        return scans
+    return [_searched_view, *scans]
+
+
+def _by_views(search: ViewSearch, selection: Selection, asked: _Asked) -> tuple[Pairs, np.ndarray]:
+    """Gather candidates view by view, and by words; tells which queries are undecided, which have none then."""
     found, undecided = [_worded(selection, asked)], np.zeros(len(asked), bool)
     for column, view in enumerate(VIEWS):
         asking = np.flatnonzero((asked.weights[:, column] > 0) & ~undecided)
-        near = _search_view(selection, view, asked.only(asking))
-        if near is not None:
+        if len(asking) and len(selection.part.rows(view)):
+            near = search(selection, view, asked.only(asking).wanted)
             found.append(Pairs(asking[near.owners], near.documents))
             undecided[asking[near.undecided]] = True
-    if undecided.any():
-        scanned = _joined(_scan(selection, asked.only(np.flatnonzero(undecided))))
-        found = [Pairs(*(column[~undecided[pairs.owners]] for column in pairs)) for pairs in found]
-        found.append(Pairs(np.flatnonzero(undecided)[scanned.owners], scanned.documents))
-    return _distinct(found, len(part))
+    pairs = _distinct(found, len(selection.part))
+    return Pairs(*(column[~undecided[pairs.owners]] for column in pairs)), undecided
+
+
+def _searched_view(selection: Selection, view: View, wanted: Wanted) -> Near:
+    assert isinstance(selection.part, Segment)  # noqa: S101  only those are searched
+    index, allowed = selection.part.index(view), selection.rows(view)
+    if index is None or (allowed is not None and not len(allowed)):
+        return Near.none(len(wanted.vectors))
+    return nearest_documents(selection.part.rows(view), index, wanted, allowed)
+
+
+def _scanned_view(selection: Selection, view: View, wanted: Wanted) -> Near:
+    return scanned_documents(selection.part.rows(view), selection.documents, wanted)
 
 
 def _worded(selection: Selection, asked: _Asked) -> Pairs:
@@ -152,14 +190,6 @@ def _worded(selection: Selection, asked: _Asked) -> Pairs:
             numbers = numbers[contenders(lifts, asked.k)]
         found.append(numbers)
     return _joined(found)
-
-
-def _search_view(selection: Selection, view: View, asked: _Asked) -> Near | None:
-    part, allowed = selection.part, selection.rows(view)
-    index = part.index(view) if isinstance(part, Segment) else None
-    if index is None or not len(asked) or (allowed is not None and not len(allowed)):
-        return None
-    return nearest_documents(part.rows(view), index, Wanted(asked.vectors, asked.k, asked.alone, asked.probes), allowed)
 
 
 def _scan(selection: Selection, asked: _Asked) -> list[np.ndarray]:
@@ -216,15 +246,17 @@ def _ranked(parts: Sequence[tuple[np.ndarray, Found]], queries: int, k: int) -> 
     none = Found(np.zeros(0, np.int64), *(np.zeros(0, np.float32) for _ in range(5)))
     owners = np.concatenate([np.zeros(0, np.int64), *(owners for owners, _ in parts)])
     columns = [[getattr(found, field.name) for found in (none, *(found for _, found in parts))] for field in fields(Found)]
-    joined = Found(*map(np.concatenate, columns))
-    order = np.lexsort((joined.keys, -joined.scores, owners))
-    order = order[joined.scores[order] > -np.inf]
-    starts = np.searchsorted(owners[order], np.arange(queries + 1))
-    return [joined.take(order[start : min(end, start + k)]) for start, end in itertools.pairwise(starts.tolist())]
+    joined = [np.concatenate(column) for column in columns]
+    keys, scores = joined[:2]
+    order = np.lexsort((keys, -scores, owners))
+    order = order[scores[order] > -np.inf]
+    joined = [column[order] for column in joined]
+    starts = np.searchsorted(owners[order], np.arange(queries + 1)).tolist()
+    return [Found(*(column[start : min(end, start + k)] for column in joined)) for start, end in itertools.pairwise(starts)]
 
 
 def _cosine(value: float) -> float | None:
-    return None if np.isnan(value) else value
+    return None if value != value else value  # NaN  # noqa: PLR0124
 
 
 def _joined(documents: Sequence[np.ndarray]) -> Pairs:

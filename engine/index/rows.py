@@ -12,7 +12,7 @@ from jaxtyping import Float32, Int64
 from engine.datatypes import Vector
 from engine.index.ann import to_float32
 
-BLOCK = 16_384
+BLOCK = 4_096
 PAIRS = 1_024  # scored at once: their vectors, 1 MB, stay in the cache
 EINSUM_QUERIES = 4  # for few queries BLAS gains nothing and its threads wait on one another when the processor is busy
 RESIDENT_ROWS = 16_384  # so few rows are kept widened, 16 MB, which saves the widening on every exact scan
@@ -102,7 +102,7 @@ class Rows:
         if self.resident:
             wide: np.ndarray = self._wide[rows]
             return wide
-        return to_float32(self.vectors[rows])
+        return to_float32(self.vectors[rows] if isinstance(rows, slice) else np.take(self.vectors, rows, axis=0))
 
 
 def _multiply(queries: Float32[np.ndarray, "q 256"], vectors: np.ndarray, scores: Float32[np.ndarray, "q r"]) -> None:
