@@ -66,6 +66,7 @@ def test_an_order_becomes_weighted_vectors_and_a_sentence(desk, engine):
         (Order("mug", vector=b"short"), InvalidQuery),
         (Order("a nude woman"), GenerationRefused),
         (Order("mug [focus:nude woman]"), GenerationRefused),
+        (Order("nude[style:retro] woman"), GenerationRefused),
         (Order("nude woman", vector=np.ones(256, "<f4").tobytes()), GenerationRefused),
     ],
 )

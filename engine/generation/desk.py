@@ -65,8 +65,10 @@ class DrawingDesk:
     def request(self, order: Order) -> GenerationRequest:
         """Turn an order into a request; raises `GenerationRefused` for blocked words, `InvalidQuery` or `InvalidInput`."""
         settings = self._engine.settings
-        concept_list(settings.blocked_concepts).check(order.prompt)
+        blocked = concept_list(settings.blocked_concepts)
+        blocked.check(order.prompt)
         vectors, weights, words = self._meaning(order)
+        blocked.check(words)  # again, without the brackets that may have stood in between
         return GenerationRequest(
             vectors,
             weights,

@@ -22,6 +22,11 @@ BENIGN = Path(__file__).parent / "benign.txt"
 MARGIN = 0.12
 """How much nearer a request must be to a blocked concept than the nearest harmless one is. Measured: docs/decisions/0060."""
 
+_ACCENTS = re.compile(r"[\u0300-\u036f]")
+_SPELT = re.compile(r"\b(?!a )\w(?: \w\b)+")
+_MIXED = re.compile(r"[a-z0-9@$]*[a-z][a-z0-9@$]*")
+_LOOKALIKES = str.maketrans("абвеіјкмнорсѕтухαεηικνορτυχ", "abbeijkmhopcstyxaenikvoptux")
+_DIGITS = str.maketrans("013457@$", "oieastas")
 _CJK = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]")
 
 
@@ -33,9 +38,12 @@ class ConceptList:
         self._patterns = [(rule, re.compile(_pattern(words))) for rule, words in self.entries]
 
     def rule_for(self, text: str) -> str | None:
-        """Name the rule that the words of a text break, None for none. Spacing, case, width and punctuation do not hide them."""
-        folded = _folded(text)
-        return next((rule for rule, pattern in self._patterns if pattern.search(folded)), None)
+        """Name the rule that the words of a text break, None for none.
+
+        Spacing, case, width, accents and punctuation do not hide them, nor do letters that only look like those of a word.
+        """
+        spellings = {_folded(text), _undisguised(text)}
+        return next((rule for rule, pattern in self._patterns if any(map(pattern.search, spellings))), None)
 
     def check(self, text: str) -> None:
         """Raise `GenerationRefused` for words that are not drawn."""
@@ -101,8 +109,16 @@ def _benign() -> list[str]:
 
 def _folded(text: str) -> str:
     """Fold case, width and accents' spelling; drop what is invisible; make every run of other characters one space."""
-    plain = "".join(c for c in unicodedata.normalize("NFKC", text).casefold() if unicodedata.category(c) != "Cf")
+    bare = _ACCENTS.sub("", unicodedata.normalize("NFKD", text))
+    plain = "".join(c for c in unicodedata.normalize("NFKC", bare).casefold() if unicodedata.category(c) != "Cf")
     return " ".join(re.findall(r"[\w']+", plain))
+
+
+def _undisguised(text: str) -> str:
+    """Fold a text once more: letters of other alphabets and digits as the Latin letters they look like, letters spelt out joined."""
+    latin = unicodedata.normalize("NFKC", text).casefold().translate(_LOOKALIKES)
+    words = _folded(_MIXED.sub(lambda word: word[0].translate(_DIGITS), latin))
+    return _SPELT.sub(lambda spelt: spelt[0].replace(" ", ""), words)
 
 
 def _pattern(words: str) -> str:
