@@ -5,7 +5,6 @@ a tool answers is compact, because a model reads it; what it needs to know of a 
 """
 
 import base64
-import binascii
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from pathlib import Path
@@ -190,11 +189,11 @@ def _told() -> Iterator[None]:
 
 def _picture(image: str) -> bytes:
     """Read a picture given as path, base64 or data URI."""
-    path = Path(image).expanduser() if len(image) < MAX_PATH_LENGTH else None
     try:
+        path = Path(image).expanduser() if len(image) < MAX_PATH_LENGTH else None
         if path is not None and path.is_file():
             return path.read_bytes()
         return base64.b64decode(image.rpartition(",")[2] if image.startswith("data:") else image, validate=True)
-    except (OSError, binascii.Error, ValueError) as error:
+    except (OSError, RuntimeError, ValueError) as error:  # RuntimeError: `~name` of a user there is not
         shown = image if len(image) <= 80 else f"{image[:80]}..."
         raise ToolError(f"{shown!r} is neither the path of a readable file nor base64 ({error}): give one of them") from None

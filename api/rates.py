@@ -23,6 +23,8 @@ from engine.rediscalls import connection_options
 logger = logging.getLogger(__name__)
 
 FIRST_RETRY_S, LAST_RETRY_S = 1.0, 30.0
+LONGEST_WAIT_S = 86_400
+"""The longest wait that is named: a rate may be so low that its wait is no number any more."""
 
 # KEYS: the bucket. ARGV: tokens a second, tokens it holds. Returns the seconds to wait as text, "0" when a token was taken.
 # Redis's own clock counts, so that servers with different clocks agree.
@@ -135,8 +137,9 @@ class RateLimit:
             burst = self._limit.burst if key.rate is None else max(1.0, 2 * key.rate)
             wait = await self._buckets.take(key.id, Limit(rate, burst))
             if wait > 0:
-                detail = f"The key {key.name!r} may ask {rate:g} times a second: slow down, and try again in {math.ceil(wait)} s."
-                headers = {"Retry-After": str(math.ceil(wait))}
+                seconds = math.ceil(min(wait, LONGEST_WAIT_S))
+                detail = f"The key {key.name!r} may ask {rate:g} times a second: slow down, and try again in {seconds} s."
+                headers = {"Retry-After": str(seconds)}
                 await problem(scope, 429, detail, kind="RateLimited", headers=headers)(scope, receive, send)
                 return
         await self._app(scope, receive, send)

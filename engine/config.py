@@ -20,7 +20,7 @@ _METRICS = "PROMETHEUS_MULTIPROC_DIR"  # the name is prometheus_client's, which 
 class Settings(BaseSettings):
     """Everything an operator can set, with defaults that work. Secrets print as stars."""
 
-    model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="forbid")
+    model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="forbid", allow_inf_nan=False)
 
     data: Path = Field(Path("semblance-data"), description="Folder that holds the collections.")
     encoder: str = Field(

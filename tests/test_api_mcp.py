@@ -88,8 +88,10 @@ def test_what_goes_wrong_is_told_with_its_remedy(shop):
         ("search_by_image", {"collection": "shop", "image": "/no/such/file.png"}),
         ("search_by_image", {"collection": "shop", "image": base64.b64encode(b"no picture").decode()}),
         ("search_by_text", {"collection": "shop", "query": "blue"}),
+        ("search_by_image", {"collection": "shop", "image": "~nobody-of-that-name/file.png"}),
     )
-    assert [result.is_error for result in results] == [True, True, True, True, False]
+    assert [result.is_error for result in results] == [True, True, True, True, False, True]
+    assert "neither the path" in results[5].content[0].text
     said = [result.content[0].text for result in results[:4]]
     assert "gone" in said[0]
     assert "column 9" in said[1]

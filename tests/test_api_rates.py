@@ -151,6 +151,15 @@ def test_a_key_may_have_a_rate_of_its_own(served):
         assert [client.get("/v1/models", headers=slow).status_code for _ in range(2)] == [200, 429]
 
 
+def test_a_rate_too_low_to_wait_for_is_still_answered(served):
+    client, ring = served(rate_limit=1e-320, rate_burst=1)
+    with client:
+        headers = header(ring)
+        assert client.get("/v1/models", headers=headers).status_code == 200
+        answer = client.get("/v1/models", headers=headers)
+        assert (answer.status_code, answer.headers["retry-after"]) == (429, "86400")
+
+
 def test_a_rate_of_0_counts_nothing(served):
     client, ring = served(rate_limit=0, rate_burst=1)
     with client:

@@ -32,6 +32,14 @@ def test_a_malformed_variable_is_named_without_its_value(monkeypatch):
     assert "hunter2" not in str(caught.value)
 
 
+@pytest.mark.parametrize("name", ["MAX_IMAGE_MB", "MAX_MEGAPIXELS", "DEADLINE_S", "RATE_LIMIT"])
+@pytest.mark.parametrize("value", ["inf", "nan"])
+def test_a_limit_is_a_finite_number(monkeypatch, name, value):
+    monkeypatch.setenv(f"SEMBLANCE_{name}", value)
+    with pytest.raises(ConfigurationError, match=f"SEMBLANCE_{name}"):
+        load_settings()
+
+
 def test_secrets_print_as_stars(monkeypatch):
     monkeypatch.setenv("SEMBLANCE_REDIS_URL", "redis://:hunter2@cache:6379/0")
     assert "hunter2" not in repr(load_settings())
