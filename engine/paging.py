@@ -9,7 +9,8 @@ import base64
 import binascii
 import zlib
 from dataclasses import asdict, dataclass, replace
-from typing import Any
+from types import NoneType
+from typing import Any, get_args
 
 import orjson
 
@@ -17,7 +18,7 @@ from engine.datatypes import Decision
 from engine.errors import InvalidQuery
 
 START = "*"
-MAX_BYTES = 2_000_000  # unpacked; a list of a thousand documents takes 35 kB
+MAX_BYTES = 200_000  # unpacked; a list of a thousand documents, which is the longest there is, takes 35 kB
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +69,10 @@ def read(cursor: str, asked: str) -> Frozen:
 
 def _frozen(fields: dict[str, Any]) -> Frozen:
     left = tuple(_entry(*entry) for entry in fields.pop("left"))
+    if not all(type(fields[name]) is int for name in ("version", "total", "admitted")):
+        raise TypeError("counts are whole numbers")
+    if type(fields["confidence"]) not in (float, int, NoneType) or fields["decision"] not in get_args(Decision):
+        raise TypeError("a confidence is a number or nothing, a decision one of a few words")
     return Frozen(**{**fields, "left": left})
 
 

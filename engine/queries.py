@@ -106,7 +106,7 @@ class QueryEncoder:
         if isinstance(term.content, Image):
             return next(images), "picture"
         if isinstance(term.content, np.ndarray):
-            return term.content / np.linalg.norm(term.content), "words"
+            return _unit(term.content), "words"
         try:
             return _vector_of(term.content, collection)
         except SemblanceError as error:
@@ -147,12 +147,20 @@ def _vector_of(reference: DocumentRef, collection: Collection) -> tuple[Vector, 
     return mean / np.linalg.norm(mean), "picture"
 
 
+def _unit(vector: Vector) -> Vector:
+    """Divide a caller's vector by its length, however long or short: squares of its numbers may not fit into their type."""
+    largest = np.abs(vector).max()
+    scaled = np.asarray(vector, np.float64) / largest
+    return (scaled / np.linalg.norm(scaled)).astype(np.float32)
+
+
 def _combine(query: Query, parts: Sequence[tuple[Vector, Kind] | SemblanceError]) -> EncodedQuery | SemblanceError:
     good = [part for part in parts if not isinstance(part, SemblanceError)]
     if len(good) < len(parts):
         return next(part for part in parts if isinstance(part, SemblanceError))
     weights = [term.weight for term in query.terms]
-    vector = np.asarray(weights, np.float32) @ np.stack([vector for vector, _ in good])
+    relative = np.asarray(weights) / max(map(abs, weights))  # a weight may be smaller than a float32 can be
+    vector = relative.astype(np.float32) @ np.stack([vector for vector, _ in good])
     norm = float(np.linalg.norm(vector))
     if norm < 1e-6:
         return InvalidQuery("the terms cancel each other out: change a weight")

@@ -184,9 +184,25 @@ def test_what_is_no_cursor_is_refused(cursor):
         read(cursor, "digest")
 
 
-@pytest.mark.parametrize("left", [[["1", 0.5, [], []]], [[1, "x", [], []]], [[-1, 0.5, [], []]], [[1, 0.5, [2**63], []]], [[1]]])
-def test_a_cursor_that_was_tampered_with_is_refused(left):
-    fields = {"asked": "digest", "version": 1, "total": 1, "admitted": 1, "confidence": None, "decision": "answer", "left": left}
+@pytest.mark.parametrize(
+    "changed",
+    [
+        *({"left": left} for left in ([["1", 0.5, [], []]], [[1, "x", [], []]], [[-1, 0.5, [], []]], [[1, 0.5, [2**63], []]], [[1]])),
+        {"confidence": "sure"},
+        {"confidence": []},
+        {"decision": []},
+        {"decision": "guess"},
+        {"total": "1"},
+        {"version": None},
+        {"admitted": 1.5},
+        {"more": 1},
+    ],
+    ids=str,
+)
+def test_a_cursor_that_was_tampered_with_is_refused(changed):
+    fields = {"asked": "digest", "version": 1, "total": 1, "admitted": 1, "confidence": None, "decision": "answer", "left": []}
+    assert read(base64.urlsafe_b64encode(zlib.compress(orjson.dumps(fields))).decode(), "digest").total == 1
+    fields |= changed
     text = base64.urlsafe_b64encode(zlib.compress(orjson.dumps(fields, option=orjson.OPT_NON_STR_KEYS))).decode()
     with pytest.raises(InvalidQuery, match="cannot be read"):
         read(text, "digest")

@@ -1,11 +1,12 @@
 import threading
 
 import numpy as np
+import pytest
 from PIL import Image
 
 from engine.cache import MemoryCache, TieredCache
-from engine.datatypes import DocumentRef, Term
-from engine.queries import QueryEncoder, identity, normalise
+from engine.datatypes import DocumentRef, Query, Term
+from engine.queries import EncodedQuery, QueryEncoder, identity, normalise
 from engine.testing import FakeEncoder
 
 
@@ -55,3 +56,13 @@ def test_a_batch_encodes_each_distinct_text_once():
     vectors = QueryEncoder(encoder, TieredCache(MemoryCache(100, ttl_s=60))).encode_texts(["red", "blue", " red"])
     assert encoder.texts_encoded == 2
     assert (vectors[0] == vectors[2]).all()
+
+
+@pytest.mark.parametrize("scale", [1e-38, 1e-25, 1.0, 1e19, 1e38])
+@pytest.mark.parametrize("weight", [1e-300, 1.0, 100.0])
+def test_how_long_a_vector_is_and_how_light_a_lone_term_says_nothing(scale, weight):
+    given = np.random.default_rng(0).uniform(-1, 1, 256)
+    queries = QueryEncoder(FakeEncoder(), TieredCache(MemoryCache(100, ttl_s=60)))
+    [encoded] = queries.encode([Query((Term((scale * given).astype(np.float32), weight),))], None)  # type: ignore[arg-type]
+    assert isinstance(encoded, EncodedQuery)
+    np.testing.assert_allclose(encoded.vector, given / np.linalg.norm(given), atol=1e-6)
