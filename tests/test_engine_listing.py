@@ -187,7 +187,10 @@ def test_what_is_no_cursor_is_refused(cursor):
 @pytest.mark.parametrize(
     "changed",
     [
-        *({"left": left} for left in ([["1", 0.5, [], []]], [[1, "x", [], []]], [[-1, 0.5, [], []]], [[1, 0.5, [2**63], []]], [[1]])),
+        *(
+            {"left": left}
+            for left in ([["1", 0.5, [], []]], [[1, "x", [], []]], [[-1, 0.5, [], []]], [[1, 0.5, [2**63], []]], [[1]])
+        ),
         {"confidence": "sure"},
         {"confidence": []},
         {"decision": []},

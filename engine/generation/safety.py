@@ -115,7 +115,7 @@ def _folded(text: str) -> str:
 
 
 def _undisguised(text: str) -> str:
-    """Fold a text once more: letters of other alphabets and digits as the Latin letters they look like, letters spelt out joined."""
+    """Fold a text further: letters of other alphabets and digits as the Latin letters they look like, letters spelt out joined."""
     latin = unicodedata.normalize("NFKC", text).casefold().translate(_LOOKALIKES)
     words = _folded(_MIXED.sub(lambda word: word[0].translate(_DIGITS), latin))
     return _SPELT.sub(lambda spelt: spelt[0].replace(" ", ""), words)
