@@ -99,7 +99,7 @@ class Database:
         def progress(_status: int, left: int, total: int) -> None:
             told((total - left) * size, total * size)
 
-        with self._translated(), closing(sqlite3.connect(target)) as copy, closing(self._connect()) as connection:
+        with self._translated(target), closing(sqlite3.connect(target)) as copy, closing(self._connect()) as connection:
             (size,) = connection.execute("PRAGMA page_size").fetchone()
             connection.execute("BEGIN")
             connection.execute("SELECT name FROM sqlite_master LIMIT 1").fetchone()  # from here on it sees one state
@@ -164,28 +164,26 @@ class Database:
         return sqlite3.connect(uri, uri=True, timeout=self._timeout, isolation_level=None, check_same_thread=False)
 
     @contextmanager
-    def _translated(self) -> Iterator[None]:
+    def _translated(self, written: Path | None = None) -> Iterator[None]:
         try:
             yield
         except sqlite3.Error as error:
-            raise self._in_words(error) from error
+            raise self._in_words(error, written or self.path) from error
 
     def _dropped(self) -> CollectionNotFound:
         return CollectionNotFound(f"collection {self.path.parent.name!r} was dropped while it was in use: open it again")
 
-    def _in_words(self, error: sqlite3.Error) -> SemblanceError:
+    def _in_words(self, error: sqlite3.Error, written: Path) -> SemblanceError:
         if self.gone:  # whatever SQLite stumbled over then
             return self._dropped()
         code = getattr(error, "sqlite_errorname", "") or ""
         if code.startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
             return self._busy()
         if code.startswith("SQLITE_FULL"):
-            free = shutil.disk_usage(self.path.parent).free // 2**20
-            return StorageError(
-                f"no space left to write {self.path} ({free} MB free): free some and try again; nothing was written"
-            )
+            free = shutil.disk_usage(written.parent).free // 2**20
+            return StorageError(f"no space left to write {written} ({free} MB free): free some and try again; nothing was written")
         if code.startswith(("SQLITE_READONLY", "SQLITE_CANTOPEN", "SQLITE_PERM", "SQLITE_AUTH")):
-            return StorageError(f"{self.path} cannot be written ({error}): check the permissions of the folder and its disk")
+            return StorageError(f"{written} cannot be written ({error}): check the permissions of the folder and its disk")
         if code.startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB")) or "no such table" in str(error):
             return CollectionCorrupt(
                 f"{self.path} is damaged ({error}): restore it from a backup, or drop the collection and index again"

@@ -412,6 +412,47 @@ def test_another_process_is_seen_within_a_second(collection: Collection, path: P
     process.communicate(timeout=60)
 
 
+LIMITED = """
+import resource, sys
+from pathlib import Path
+from engine.collection import Collection
+from engine.config import Settings
+from engine.errors import StorageError
+from tests.storage import encoded, unit
+
+resource.setrlimit(resource.RLIMIT_FSIZE, (2**20, 2**20))
+collection = Collection.open(Path(sys.argv[1]), settings=Settings(threads=1))
+done = 0
+try:
+    while True:
+        collection.upsert([encoded(f"p{done}-{n}", unit(1, seed=done * 20 + n)) for n in range(20)])
+        done += 1
+except StorageError as error:
+    print(done, error)
+for attempt in (collection.compact, lambda: collection.copy_documents(Path(sys.argv[1]) / "copy")):
+    try:
+        attempt()
+    except StorageError as error:
+        print(error)
+print(collection.delete(["p0-0"]), collection.count(None))
+"""
+
+
+def test_a_system_that_refuses_to_write_loses_nothing(collection: Collection, path: Path):
+    """The kernel lets no file grow beyond 1 MB: what was acknowledged is there, what was not is not, and reading goes on."""
+    command = [sys.executable, "-c", LIMITED, str(path)]
+    ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120, check=False)
+    lines = ended.stdout.splitlines()
+    assert ended.returncode == 0, ended.stderr
+    done = int(lines[0].split()[0])
+    assert "check its disk" in lines[0]
+    assert done > 10
+    assert collection.count(None) == len(collection) == 20 * done - int(lines[-1].split()[0])
+    collection.upsert([encoded("after", unit(1, seed=1))])
+    collection.compact()
+    assert collection.count("id = 'after'") == 1
+
+
 def kill_and_check(path: Path, seed: int) -> None:
     """Kill a writer somewhere, then compare what is there with what it acknowledged."""
     chance = np.random.default_rng(seed)
@@ -449,9 +490,9 @@ def check_acknowledged(opened: Collection, seed: int, acknowledged: int) -> None
 def check_no_leavings(path: Path) -> None:
     """Nothing half-made lies about, and the database is whole."""
     current = int((path / "CURRENT").read_text().split()[0]) if (path / "CURRENT").exists() else 0
-    left = {entry.name for entry in (path / "segments").iterdir()} if current else set()
+    left = {entry.name for entry in path.glob("segments/*")}
     assert all(name.isdigit() and int(name) <= current for name in left)
-    assert {entry.name for entry in path.iterdir()} <= OWN_FILES
+    assert {entry.name for entry in path.iterdir()} <= {*OWN_FILES, "collection.json"}
     with contextlib.closing(sqlite3.connect(path / "documents.sqlite")) as database:
         assert database.execute("PRAGMA integrity_check").fetchone() == ("ok",)
 
