@@ -262,7 +262,8 @@ def measure_peers(folder: Path, names: Sequence[str]) -> list[dict[str, object]]
     """Measure each named peer that was built; the others are named with the reason why not."""
     results = []
     for peer in (peer for peer in PEERS if peer.name in names):
-        made = json.loads((folder / peer.name / "built.json").read_text(encoding="utf-8"))
+        built = folder / peer.name / "built.json"
+        made = json.loads(built.read_text(encoding="utf-8")) if built.exists() else {"skipped": "it was not built"}
         found = made if "skipped" in made else made | _apart(_measure, (peer.name, folder), folder / peer.name / "measured.json")
         results.append({"name": peer.name, **found})
         print(results[-1], flush=True)

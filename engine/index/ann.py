@@ -17,6 +17,7 @@ from jaxtyping import Float32, Int64
 
 from engine.datatypes import DIMENSIONS, Vectors
 from engine.errors import InvalidQuery, MissingExtra
+from engine.index.gpu import OnGpu, copied
 
 Kind: TypeAlias = Literal["flat", "ivf-sq8", "ivf-pq"]
 KINDS: tuple[Kind, ...] = ("flat", "ivf-sq8", "ivf-pq")
@@ -63,6 +64,7 @@ class AnnIndex:
         self._vectors = vectors  # FAISS points into them
         self._stored = _viewed(self._faiss, vectors) if self._lists else None
         self._refined = self._faiss.IndexRefine(index, self._stored) if self._lists else index
+        self._gpu: OnGpu | None = None
 
     @classmethod
     def build(cls, vectors: np.ndarray, *, kind: Kind = "ivf-sq8", threads: int) -> "AnnIndex":
@@ -85,7 +87,9 @@ class AnnIndex:
         index = faiss.read_index(str(path), faiss.IO_FLAG_MMAP_IFC)
         if index.ntotal != len(vectors):
             raise ValueError(f"{path} indexes {index.ntotal} rows, there are {len(vectors)}")
-        return cls(index, vectors, threads=threads)
+        opened = cls(index, vectors, threads=threads)
+        opened._gpu = copied(faiss, index)
+        return opened
 
     @classmethod
     def over(cls, vectors: np.ndarray, *, threads: int = 1) -> "AnnIndex":
@@ -123,7 +127,10 @@ class AnnIndex:
         self._faiss.omp_set_num_threads(self._threads if len(vectors) > 1 else 1)  # holds for the calling thread
         visited = self._visited(probes or PROBES, k, len(self) if allowed is None else len(allowed)) if self._lists else 0
         parameters = self._open_parameters(visited) if allowed is None else self._parameters(visited, allowed.selector)
-        scores, rows = self._refined.search(np.ascontiguousarray(vectors, np.float32), k, params=parameters)
+        asked = np.ascontiguousarray(vectors, np.float32)
+        if self._gpu is not None and allowed is None:
+            return self._gpu.search(asked, k, self._stored, parameters)
+        scores, rows = self._refined.search(asked, k, params=parameters)
         return scores, rows
 
     def _parameters(self, visited: int, selector: Any) -> Any:  # noqa: ANN401
