@@ -60,6 +60,7 @@ def read_about(path: Path) -> Mapping[str, object]:
     try:
         about = orjson.loads((path / ABOUT).read_bytes())
     except (FileNotFoundError, NotADirectoryError):
+        _check_no_documents(path)
         raise _missing(path) from None
     except orjson.JSONDecodeError as error:
         raise CollectionCorrupt(
@@ -95,11 +96,24 @@ def _clear_place(path: Path) -> None:
         raise _exists(path)
     if not path.exists():
         return
+    _check_no_documents(path)
     foreign = sorted(entry.name for entry in path.iterdir() if entry.name not in OWN_FILES) if path.is_dir() else [path.name]
     if foreign:
         raise StorageError(f"{path} exists and holds other things ({', '.join(foreign[:3])}): choose another name or move them")
     logger.warning("%s was left unfinished and is made anew", path)
     remove(path)
+
+
+def _check_no_documents(path: Path) -> None:
+    """Raise `CollectionCorrupt` for documents that lost their `collection.json`: nobody may take the place for free."""
+    try:
+        size = (path / DATABASE).stat().st_size
+    except (FileNotFoundError, NotADirectoryError):
+        return
+    if size:
+        raise CollectionCorrupt(
+            f"{path / ABOUT} is missing, and {DATABASE} beside it holds documents: restore it from a backup, or remove the folder"
+        )
 
 
 def _exists(path: Path) -> CollectionExists:

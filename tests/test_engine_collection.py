@@ -89,6 +89,20 @@ def test_a_creation_that_was_killed_is_done_anew(path: Path):
     assert [entry.name for entry in path.parent.iterdir()] == ["shop"]
 
 
+def test_documents_that_lost_their_about_are_not_taken_for_leftovers(collection: Collection, path: Path):
+    collection.upsert([encoded("a", [axis(0)])])
+    collection.close()
+    about = (path / "collection.json").read_bytes()
+    (path / "collection.json").unlink()
+    for attempt in (create, lambda place: Collection.open(place, settings=SETTINGS)):
+        with pytest.raises(CollectionCorrupt, match=r"collection.json is missing.*restore it"):
+            attempt(path)
+    (path / "collection.json").write_bytes(about)
+    reopened = Collection.open(path, settings=SETTINGS)
+    assert names(reopened, axis(0)) == ["a"]
+    reopened.close()
+
+
 def test_a_folder_of_other_things_is_left_alone(path: Path):
     path.mkdir(parents=True)
     (path / "holiday.jpg").write_bytes(b"x")
