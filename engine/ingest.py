@@ -79,6 +79,8 @@ def load_document(
     """
     if not document.images and not document.title.strip():
         raise InvalidDocument("it has neither a title nor a picture: nothing could find it")
+    if document.id in (".", ".."):  # a client that asks for it over HTTP would ask for, or delete, the whole collection
+        raise InvalidDocument(f"the id {document.id!r} is a step in a path, which no address can hold: give it another")
     read_pictures = [(content_of(data), data, location) for data, location in map(read, document.images)]
     digest = digest_of(document, [content for content, _, _ in read_pictures], collection.fingerprint)
     if collection.digests([document.id]).get(document.id) == digest:

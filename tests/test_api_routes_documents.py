@@ -46,6 +46,8 @@ BAD_ITEMS = [
     {"id": ""},
     {"id": "  ", "title": "x"},
     {"id": 5, "title": "x"},
+    {"id": ".", "title": "x"},
+    {"id": "..", "title": "x"},
     {"id": "b"},
     {"id": "b", "title": " "},
     {"id": "b", "title": 5},
