@@ -47,7 +47,13 @@ def is_upload(scope: Scope) -> bool:
     headers = Headers(scope=scope)
     if scope["method"] != "POST" or not _IMPORTS.fullmatch(scope["path"]) or "idempotency-key" in headers:
         return False
-    return not content_kind(headers).endswith("json")
+    return not is_json(headers)
+
+
+def is_json(headers: Headers) -> bool:
+    """Say whether a body is one JSON text; JSON lines are a file."""
+    kind = content_kind(headers)
+    return kind == "application/json" or kind.endswith("+json")
 
 
 def content_kind(headers: Headers) -> str:

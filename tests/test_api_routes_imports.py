@@ -88,6 +88,8 @@ def test_an_uploaded_catalogue_is_searchable_and_its_bad_rows_are_listed(imports
         "errors": [{"row": 4, "id": "C", "reason": page["errors"][0]["reason"], "code": "nothing_to_search"}],
         "next": None,
     }
+    assert imports.get(f"{IMPORTS}/{job['id']}/errors", params={"offset": 10**9}).json() == {"errors": [], "next": None}
+    assert imports.get(f"{IMPORTS}/{job['id']}/errors", params={"offset": 2**63 - 1}).status_code == 422
     table = imports.get(f"{IMPORTS}/{job['id']}/errors.csv")
     assert table.headers["content-type"] == "text/csv; charset=utf-8"
     assert "attachment" in table.headers["content-disposition"]
@@ -98,6 +100,7 @@ def test_an_uploaded_catalogue_is_searchable_and_its_bad_rows_are_listed(imports
     ("kind", "body"),
     [
         ("application/jsonl", '{"id": "A", "title": "red mug"}\n'),
+        ("application/x-ndjson", '{"id": "A", "title": "red mug"}\n'),
         ("application/octet-stream", '[{"id": "A", "title": "red mug"}]'),
         ("text/csv; charset=utf-8", "id,title\nA,red mug\n"),
     ],
