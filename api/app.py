@@ -17,6 +17,7 @@ from api import errors
 from api.audit import Audit, AuditLog
 from api.auth import KeyCheck, keys_required
 from api.drawing import DrawingJobs
+from api.heads import HeadAsGet
 from api.idempotency import Answers, Idempotency
 from api.keys import KeyRing
 from api.limits import LOOPBACK_NAMES, BodyLimit, HostCheck, is_loopback
@@ -72,6 +73,7 @@ def create_app(settings: Settings, engine: SearchEngine | None = None, studio: D
 
 def _protect(app: FastAPI, settings: Settings, buckets: Buckets) -> None:
     """Wrap the application in what may refuse a request, from the inside out: the cheapest check comes first."""
+    app.add_middleware(HeadAsGet)
     limit = settings.max_body_bytes
     answers = Answers(settings.data, busy_s=settings.busy_timeout_ms / 1000, patience_s=2 * settings.deadline_s)
     app.add_middleware(Idempotency, answers=answers)

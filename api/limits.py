@@ -135,8 +135,15 @@ class HostCheck:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one connection; other kinds than HTTP pass through."""
-        if scope["type"] == "http" and self._allowed:
-            host = host_name(Headers(scope=scope).get("host", ""))
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        hosts = Headers(scope=scope).getlist("host")
+        if len(hosts) > 1 or (not hosts and scope.get("http_version") == "1.1"):  # RFC 9112, 3.2
+            await problem(scope, 400, f"The request has {len(hosts)} headers `Host`: send one.")(scope, receive, send)
+            return
+        if self._allowed:
+            host = host_name(hosts[0] if hosts else "")
             if not any(_matches(host, pattern) for pattern in self._allowed):
                 detail = (
                     f"This server does not answer to the host name {host[:100]!r}: use one of {', '.join(self._allowed)}, "

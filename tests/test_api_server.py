@@ -43,6 +43,29 @@ def test_percent_signs_in_an_id_survive_a_real_request(server):
         connection.close()
 
 
+def test_head_is_answered_as_get_without_the_body(server):
+    server.client.post("/v1/collections/shop/documents", json={"documents": [{"id": "h", "title": "x"}]}).raise_for_status()
+    connection = http.client.HTTPConnection(server.address.removeprefix("http://"), timeout=10)
+    for path, status in {
+        "/": 200,
+        "/healthz": 200,
+        "/static/page.css": 200,
+        "/v1/collections/shop/documents/h": 200,
+        "/v1/collections/shop/documents/h/image": 404,
+        "/v1/embeddings": 405,
+    }.items():
+        answers = []
+        for method in ("GET", "HEAD", "GET"):  # on one connection: a body that is sent after all would be taken for the next answer
+            connection.request(method, path)
+            answer = connection.getresponse()
+            answers.append((answer.status, answer.headers["content-type"], answer.headers["content-length"], answer.read()))
+        assert answers[0][:3] == answers[1][:3] == answers[2][:3]
+        assert (answers[1][0], answers[1][3]) == (status, b"")
+        assert len(answers[2][3]) == int(answers[2][2]) > 0
+    connection.close()
+    assert 'method="HEAD"' in server.client.get("/metrics").text
+
+
 def test_a_chunked_body_over_the_limit_is_cut_off(server):
     def endless():
         for _ in range(100):
@@ -62,6 +85,9 @@ def test_a_chunked_body_over_the_limit_is_cut_off(server):
     [
         b"GET /healthz HTTP/1.1\r\nHost: evil.example\r\n\r\n",
         b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nHost: evil.example\r\n\r\n",
+        b"GET /healthz HTTP/1.1\r\n\r\n",
+        POST + b"Content-Length: 2\r\nContent-Length: 5\r\n\r\n{}",
+        POST + b"Content-Length: 2\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n\r\n",
         b"GET /v1/collections/%ff%fe HTTP/1.1\r\nHost: localhost\r\n\r\n",
         b"GET /v1/collections/%00 HTTP/1.1\r\nHost: localhost\r\n\r\n",
         b"GET /\xff HTTP/1.1\r\nHost: localhost\r\n\r\n",
