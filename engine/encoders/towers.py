@@ -46,7 +46,7 @@ class ImageShape:
         StageShape(3, 1, 6, 352, 1),
     )
     features: int = 1280
-    head: HeadShape = field(default_factory=lambda: HeadShape(inputs=1280))
+    head: HeadShape = field(default_factory=lambda: HeadShape(inputs=1280, classes=1000))
 
 
 @dataclass(frozen=True, slots=True)

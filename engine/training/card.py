@@ -28,7 +28,8 @@ Pictures are squashed (not cropped) to the square the tower looks at; texts are 
 - A fashion catalogue of 11,203 products with titles, and everyday queries in six languages made from their attributes. It
   states no licence beyond citing its authors: treat it as research data.
 - 1,552 emoji pictures with labels and tags in 28 languages (MIT).
-- The 1,000 classifier rows of the ImageNet network with their class names, as pictures of general objects that were not seen.
+- The 1,000 classifier rows of the ImageNet network with their class names: as pictures of general objects that were not seen, and
+  kept in the image head, which adds the names of what it recognises to the vector of a picture.
 The pretrained towers were trained by others on ImageNet and on web text. The text tower was kept near all-MiniLM-L6-v2's vectors
 of the English texts; that model has itself seen image captions (texts of Flickr30k, which overlap Flickr8k's photos, and of
 COCO). No picture of these sets is in the bundle.
@@ -46,7 +47,7 @@ Everything was chosen on validation data; `test` was only measured. Products tha
   often at rank 1.
 - Counting, who does what to whom, negation, and text inside pictures: it sees what is there more than how it relates.
 - Objects that none of its sources show or name; general objects beyond people, dogs, sports, clothes and emoji are known from
-  class names and drawings, not from photos.
+  class names and drawings, not from photos. Recognition of ImageNet's classes carries them: what is in none of these is weakest.
 - Brands it has not seen, and fine differences between two products of one brand.
 - Faces and identities: it must not be used to recognise people.
 - Languages other than English, Chinese and German have been learned from translations, labels and short queries.

@@ -217,6 +217,14 @@ def cache_states(tower: TextTower, job: StateJob, folder: Path, threads: int, pr
     return States(store.array, offsets, store.done)
 
 
+def digest_of_weights(tower: TextTower) -> str:
+    """Digest the layers that states are computed with."""
+    state = hashlib.sha256()
+    for parameter in tower.layers.parameters():
+        state.update(parameter.detach().numpy().tobytes())
+    return state.hexdigest()[:12]
+
+
 def _windows(count: int, done: int, size: int = 8_192) -> Iterator[tuple[int, int]]:
     for first in range(done, count, size):
         yield first, min(first + size, count)

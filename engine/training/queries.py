@@ -5,7 +5,6 @@ a query must find the pictures that suit it and the texts that name them, while 
 pictures keep their vectors, whatever was built on them stays valid.
 """
 
-import hashlib
 from collections.abc import Mapping
 from copy import deepcopy
 from dataclasses import dataclass, field, replace
@@ -19,10 +18,9 @@ from torch import Tensor
 from engine.datatypes import DIMENSIONS
 from engine.encoders.heads import ProjectionHead
 from engine.encoders.texts import TextReader
-from engine.encoders.towers import TextTower
 from engine.training.averaging import Averaged
 from engine.training.corpus import Corpus
-from engine.training.features import Progress, StateJob, cache_states, means_of
+from engine.training.features import Progress, StateJob, cache_states, digest_of_weights, means_of
 from engine.training.losses import exact_cosines, multi_positive_nce, symmetric_nce
 from engine.training.pairs import Pairs
 from engine.training.sampling import Batch, Sampler, Slots, slot
@@ -64,7 +62,7 @@ def heard(model: Model, corpus: Corpus, work: Path, seed: int, progress: Progres
     reader = TextReader.load(work / "tokenizer.json", work / "tokens.npy", model.text.positions.shape[0])
     job = StateJob(reader, [corpus.texts[row] for row in chosen], len(model.text.layers))
     with torch.no_grad():
-        states = means_of(cache_states(model.text, job, work / f"heard-{_digest(model.text)}", 0, progress))
+        states = means_of(cache_states(model.text, job, work / f"heard-{digest_of_weights(model.text)}", 0, progress))
     text_rows = np.full(len(corpus.text_rows), states.done)
     text_rows[kept] = places
     return replace(corpus, views=Views(CachedView(vectors, np.arange(len(vectors))), {}), states=states, text_rows=text_rows)
@@ -75,14 +73,6 @@ def _kept(pairs: Pairs, random: np.random.Generator) -> Bool[np.ndarray, " n"]:
     shares = np.array([KEPT.get(caption.kind, 0.0) for caption in pairs.captions])
     train = np.array([item.split == "train" for item in pairs.items])[pairs.owner]
     return np.asarray(train & (random.random(len(shares)) < shares))
-
-
-def _digest(tower: TextTower) -> str:
-    """Name the weights that states were computed with."""
-    state = hashlib.sha256()
-    for parameter in tower.layers.parameters():
-        state.update(parameter.detach().numpy().tobytes())
-    return state.hexdigest()[:12]
 
 
 def learn_queries(model: Model, corpus: Corpus, stage: QueryStage, seed: int, progress: Progress) -> None:

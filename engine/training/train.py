@@ -12,13 +12,15 @@ import numpy as np
 import torch
 
 from engine.datatypes import DIMENSIONS, Vectors
+from engine.encoders.texts import TextReader
 from engine.encoders.towers import Towers
 from engine.training.corpus import Corpus, prepare, pretrained_towers, with_deeper_states
 from engine.training.evaluate import Recall, retrieval_report
 from engine.training.export import export_bundle
-from engine.training.features import Cut, Progress, means_of
+from engine.training.features import Cut, Progress, digest_of_weights, means_of
 from engine.training.pairs import Split
 from engine.training.queries import QueryStage, heard, learn_queries
+from engine.training.recognise import class_names, recognise
 from engine.training.release import release
 from engine.training.trainer import Model, Stage, Trainer, embed_pictures, embed_texts
 from engine.training.views import CachedView, Views
@@ -56,9 +58,18 @@ def train_default(data: Path, output: Path, *, work: Path, seed: int = 0, progre
     model.cut = Cut(BLOCK, LAYER)
     model = train_from_cut(model, with_deeper_states(corpus, LAYER, work, report), TUNE, seed, report)
     learn_queries(model, heard(model, corpus, work, seed, report), QUERIES, seed, report)
+    name_what_is_seen(model, corpus, work, report)
     torch.save(model.state_dict(), work / f"model-{seed}.pt")
     export_bundle(Towers(model.image, model.text), work, output, name="default", training={"seed": seed})
     return release(output, corpus.pairs.items, {"recipe": "default", "seed": seed}, report)
+
+
+def name_what_is_seen(model: Model, corpus: Corpus, work: Path, progress: Progress) -> None:
+    """Let the finished image head recognise ImageNet's classes by the names the finished text head gives them."""
+    reader = TextReader.load(work / "tokenizer.json", work / "tokens.npy", model.text.positions.shape[0])
+    names = class_names(model.text, reader, work / f"named-{digest_of_weights(model.text)}", progress)
+    train = [row for row, item in enumerate(corpus.pairs.items) if item.split == "train"]
+    recognise(model.image.head, corpus.classifier, names, corpus.pooled[train])
 
 
 def _quiet(_what: str, _done: int, _total: int) -> None:
