@@ -111,20 +111,18 @@ def conjuncts(expression: str) -> list[str]:
     """Cut an expression at its outermost `and`s; one part when there are none. Raises `InvalidFilter` as `parse` does."""
     if not isinstance(parse(expression), All):
         return [expression.strip()]
-    depth, starts, ends = 0, [0], []
-    for token in _lexer().lex(expression):
+    depth, ranges, starts, ends = 0, 0, [0], []
+    for token in _parser().parse_interactive(expression).iter_parse():
         depth += {"LPAR": 1, "RPAR": -1}.get(token.type, 0)
-        if token.type == "_AND" and depth == 0:
+        ranges += token.type == "_BETWEEN"
+        if token.type == "_AND" and ranges:  # the one inside of `between 1 and 5`
+            ranges -= 1
+        elif token.type == "_AND" and depth == 0:
             ends.append(int(token.start_pos or 0))
             starts.append(int(token.end_pos or 0))
     if len(starts) == 1:  # the whole conjunction stands in parentheses
         return [expression.strip()]
     return [expression[start:end].strip() for start, end in zip(starts, [*ends, len(expression)], strict=True)]
-
-
-@functools.cache
-def _lexer() -> Lark:
-    return Lark(GRAMMAR, parser="lalr", lexer="basic")
 
 
 @functools.cache

@@ -41,3 +41,8 @@ def test_filters_are_cut_at_their_outermost_ands() -> None:
         "(a = 1 or b = 2)", "not c in ('x', 'y')", "(d = 1 and e = 2)",
     ]  # fmt: skip
     assert conjuncts("(a = 1 and b = 2)") == ["(a = 1 and b = 2)"]
+    assert conjuncts("and = 5 and between = 6 and b = 1") == ["and = 5", "between = 6", "b = 1"]
+    assert conjuncts("price between 1 and 5") == ["price between 1 and 5"]
+    assert conjuncts("price not between 1 and 5 and (x between 'a' and 'b' and y = 2) and b = 1") == [
+        "price not between 1 and 5", "(x between 'a' and 'b' and y = 2)", "b = 1",
+    ]  # fmt: skip
