@@ -18,8 +18,8 @@ from indexer.shard import CatalogueRow, RowError, ShardReport
 
 BATCH_PICTURES = 64
 BATCH_ROWS = 256
-WINDOW = 256
-"""Pictures being loaded or waiting to be encoded: four batches, so that a slow one holds nothing up."""
+WINDOW = 128
+"""Pictures being loaded or waiting to be encoded: two batches, so that a slow one holds nothing up; each takes 256 KB."""
 WRITES_WAITING = 2
 MAX_LOADERS = 16
 
