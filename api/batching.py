@@ -106,7 +106,7 @@ class MicroBatcher:
             if not waiting.future.done():
                 raise DeadlineExceeded(f"the search took longer than {self._deadline_s:g} s")
             result = waiting.future.result()
-            note_search(collection, result)
+            note_search(collection, result, hits=len(result.hits), timings_ms=result.timings_ms)
             return result
         finally:
             if not waiting.future.cancel():

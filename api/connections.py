@@ -1,18 +1,20 @@
 """How long and how many connections may wait: a client that sends its headers a byte at a time, or opens thousands, gets closed.
 
-uvicorn itself waits for ever for the first request of a connection. Slow bodies are in `api.limits`.
+uvicorn itself waits for ever for the first request of a connection, and its parser for headers of any size. Slow bodies are in
+`api.limits`.
 """
 
 import asyncio
 import logging
 import resource
 
-import h11
-from uvicorn.protocols.http.h11_impl import H11Protocol
+import httptools
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 logger = logging.getLogger(__name__)
 
 HEADERS_S = 10.0
+HEADERS_BYTES = 65_536
 SPARE_FILES = 256
 """Open files left for collections, caches and the log when every connection is taken."""
 
@@ -23,10 +25,12 @@ def most_connections() -> int:
     return 10_000 if soft == resource.RLIM_INFINITY else max(64, min(10_000, soft - SPARE_FILES))
 
 
-class BoundedProtocol(H11Protocol):
-    """HTTP/1.1 whose connections are bounded in number, and each in the time it may take to say what it wants."""
+class BoundedProtocol(HttpToolsProtocol):
+    """HTTP/1.1 whose connections are bounded in number, and each in the time and the bytes it may take to say what it wants."""
 
     _late: asyncio.TimerHandle | None = None
+    _in_head = False
+    _idle_bytes = 0
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Take a connection, or close it at once when there are too many."""
@@ -38,13 +42,56 @@ class BoundedProtocol(H11Protocol):
         self._await_head()
 
     def data_received(self, data: bytes) -> None:
-        """Take bytes; the clock stops when the headers are complete and starts again with the next request."""
-        super().data_received(data)
-        if self.conn.their_state is h11.IDLE:
+        """Take bytes; the clock stops when the headers are complete and starts again with the next request.
+
+        What is neither the end of headers nor part of a body, such as headers or trailers without end, is counted.
+        """
+        self._idle_bytes += len(data)
+        self._unset_keepalive_if_required()
+        try:
+            self._feed(data)
+        except httptools.HttpParserError:
+            self.send_400_response("Invalid HTTP request received.")
+        if self._waits_for_head():
             self._await_head()
         elif self._late is not None:
             self._late.cancel()
             self._late = None
+        if self._idle_bytes > HEADERS_BYTES and not self.transport.is_closing():
+            self.send_400_response(f"The headers are larger than {HEADERS_BYTES} bytes.")
+
+    def _feed(self, data: bytes) -> None:
+        """Parse bytes. At the offer of another protocol the parser stops: the request goes on without the offer."""
+        try:
+            self.parser.feed_data(data)
+        except httptools.HttpParserUpgrade as stopped:
+            if self.parser.get_method() == b"CONNECT":
+                raise httptools.HttpParserError("there is no proxy here") from None
+            lines = [b"%b %b HTTP/%b" % (self.parser.get_method(), self.url, self.parser.get_http_version().encode())]
+            lines += [b"%b: %b" % header for header in self.headers if header[0] != b"upgrade"]
+            self.parser = httptools.HttpRequestParser(self)
+            self._feed(b"\r\n".join(lines) + b"\r\n\r\n" + data[stopped.args[0] :])
+
+    def on_message_begin(self) -> None:
+        """Note that a request has begun."""
+        self._in_head = True
+        super().on_message_begin()
+
+    def on_headers_complete(self) -> None:
+        """Note that its headers have come to an end."""
+        if not self.parser.should_upgrade():
+            self._in_head, self._idle_bytes = False, 0
+            super().on_headers_complete()
+
+    def on_message_complete(self) -> None:
+        """Note that its body has come to an end."""
+        if not self.parser.should_upgrade():
+            super().on_message_complete()
+
+    def on_body(self, body: bytes) -> None:
+        """Take a part of its body."""
+        self._idle_bytes = 0
+        super().on_body(body)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Forget the clock."""
@@ -53,11 +100,14 @@ class BoundedProtocol(H11Protocol):
             self._late = None
         super().connection_lost(exc)
 
+    def _waits_for_head(self) -> bool:
+        return self._in_head or self.cycle is None or self.cycle.response_complete
+
     def _await_head(self) -> None:
         if self._late is None:
             self._late = self.loop.call_later(HEADERS_S, self._give_up)
 
     def _give_up(self) -> None:
         self._late = None
-        if self.conn.their_state is h11.IDLE and not self.transport.is_closing():
+        if self._waits_for_head() and not self.transport.is_closing():
             self.transport.close()

@@ -161,12 +161,16 @@ class DrawingJobs:
             pass
         return jobs.submit(KIND, wish.as_json(), id=id, collection=wish.collection, key=key.id if key else None)
 
+    def wanted(self, result: SearchResult, wanted: Fallback) -> bool:
+        """Say whether a search with this result is to be followed by a drawing."""
+        return wanted == "always" or (wanted == "auto" and result.decision == "generate" and self.desk is not None)
+
     async def fall_back(self, request: Request, collection: str, query: Query, result: SearchResult, wanted: Fallback) -> Any:  # noqa: ANN401  JSON
         """Start drawing what a search did not find; returns what its answer says of that, None when nothing is to be drawn.
 
         A search never fails for it: what cannot be drawn has its reason in the answer.
         """
-        if wanted == "never" or (wanted == "auto" and (result.decision != "generate" or self.desk is None)):
+        if not self.wanted(result, wanted):
             return None
         try:
             wish = await self._services.workers.run(lambda: self._wish_of(collection, query))
@@ -229,7 +233,7 @@ def _public(error: SemblanceError) -> str:
     return "the server cannot draw now: ask for it later at /v1/generate"
 
 
-def _drawing(request: Request) -> DrawingJobs:
+async def _drawing(request: Request) -> DrawingJobs:
     drawing = request.app.state.drawing
     assert isinstance(drawing, DrawingJobs)  # noqa: S101  set by the lifespan
     return drawing

@@ -92,6 +92,14 @@ class Metrics:
             if isinstance(answer, BaseException):
                 self.failures.labels(type(answer).__name__ if isinstance(answer, SemblanceError) else "unforeseen").inc()
 
+    def see_recalled(self, result: SearchResult, seconds: float) -> None:
+        """Count a search that was answered from memory, outside of any batch."""
+        self.searches.labels(result.decision, result.cache).inc()
+        if result.confidence is not None:
+            self.confidence.observe(result.confidence)
+        for stage in ("cache", "total"):
+            self.stages.labels(stage).observe(seconds)
+
     def see_request(self, method: str, route: str, status: int, seconds: float) -> None:
         """Count a request; `route` is the pattern of its address, never the address."""
         self.requests.labels(method, route, str(status)).inc()

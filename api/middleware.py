@@ -7,9 +7,8 @@ import logging
 import re
 import time
 import uuid
-from collections.abc import Mapping
 
-from starlette.datastructures import Headers, MutableHeaders
+from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api.errors import REQUEST_ID, problem
@@ -21,15 +20,15 @@ logger = logging.getLogger(__name__)
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 _SAFE_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
-SECURITY_HEADERS: Mapping[str, str] = {
-    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
-    "Cross-Origin-Opener-Policy": "same-origin",
-    "Cross-Origin-Resource-Policy": "same-origin",
-    "Permissions-Policy": "camera=(), microphone=(), geolocation=()",
-    "Referrer-Policy": "no-referrer",
-    "X-Content-Type-Options": "nosniff",
-    "X-Frame-Options": "DENY",
-}
+SECURITY_HEADERS = (
+    (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'"),
+    (b"cross-origin-opener-policy", b"same-origin"),
+    (b"cross-origin-resource-policy", b"same-origin"),
+    (b"permissions-policy", b"camera=(), microphone=(), geolocation=()"),
+    (b"referrer-policy", b"no-referrer"),
+    (b"x-content-type-options", b"nosniff"),
+    (b"x-frame-options", b"DENY"),
+)
 
 
 class Rim:
@@ -66,8 +65,9 @@ class Rim:
             self._tell(scope, status, time.perf_counter() - started)
 
     def _tell(self, scope: Scope, status: int, seconds: float) -> None:
-        line = {"method": scope["method"], "path": scope["path"], "status": status, "ms": round(1000 * seconds, 1)}
-        logger.info("%s %r %d %.1f ms %s", *line.values(), scope[REQUEST_ID], extra=line)
+        if logger.isEnabledFor(logging.INFO):
+            line = {"method": scope["method"], "path": scope["path"], "status": status, "ms": round(1000 * seconds, 1)}
+            logger.info("%s %r %d %.1f ms %s", *line.values(), scope[REQUEST_ID], extra=line)
         if self._metrics is not None:
             method = scope["method"] if scope["method"] in _METHODS else "other"
             self._metrics.see_request(method, getattr(scope.get("route"), "path", "none"), status, seconds)
@@ -79,7 +79,8 @@ def _request_id(scope: Scope) -> str:
 
 
 def _secure(message: Message, request_id: str) -> None:
-    headers = MutableHeaders(scope=message)
-    headers["X-Request-ID"] = request_id
-    for name, value in SECURITY_HEADERS.items():
-        headers.setdefault(name, value)
+    headers = [(name, value) for name, value in message.get("headers", ()) if name != b"x-request-id"]
+    there = {name for name, _ in headers}
+    headers.append((b"x-request-id", request_id.encode("ascii")))
+    headers += [header for header in SECURITY_HEADERS if header[0] not in there]
+    message["headers"] = headers

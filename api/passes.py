@@ -6,7 +6,7 @@ A pass opens one picture for one to two days and nothing else. It changes once a
 import hashlib
 import hmac
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from contextvars import ContextVar
 
 DAY_S = 86_400
@@ -26,6 +26,10 @@ class PicturePasses:
         """Write the pass for a decoded path."""
         last_day = int(self._clock() // DAY_S) + 1
         return f"{last_day}.{self._signature(path, last_day)}"
+
+    def signer(self) -> tuple["PicturePasses", int]:
+        """Name what its passes depend on besides their paths: whose secret, and which day."""
+        return self, int(self._clock() // DAY_S)
 
     def accepts(self, path: str, given: str) -> bool:
         """Say whether `given` is a pass to `path` that is still good. Compares in constant time."""
@@ -48,3 +52,9 @@ def with_pass(address: str, path: str) -> str:
     """Add a pass to the address of a picture whose decoded path is `path`, where this server asks for keys."""
     passes = _SIGNER.get()
     return address if passes is None else f"{address}?{PARAMETER}={passes.issue(path)}"
+
+
+def signer() -> Hashable:
+    """Name what the passes of this request depend on besides their paths: answers with equal ones carry equal addresses."""
+    passes = _SIGNER.get()
+    return None if passes is None else passes.signer()

@@ -102,6 +102,7 @@ def _config(settings: Settings, engine: SearchEngine) -> uvicorn.Config:
     return uvicorn.Config(
         create_app(settings, engine),
         http=BoundedProtocol,
+        ws="none",
         log_config=None,
         access_log=False,
         server_header=False,

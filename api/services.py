@@ -87,7 +87,7 @@ def _locks(settings: Settings) -> Path | None:
     return settings.data / "_locks" if settings.workers > 1 else None
 
 
-def _services(request: Request) -> Services:
+async def _services(request: Request) -> Services:
     services = request.app.state.services
     assert isinstance(services, Services)  # noqa: S101  set by the lifespan
     return services

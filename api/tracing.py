@@ -3,6 +3,7 @@
 The API of OpenTelemetry comes with FastAPI and does nothing by itself; what sends spans is the extra `tracing`.
 """
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from opentelemetry import trace
@@ -46,7 +47,7 @@ def _provider(endpoint: str) -> "TracerProvider":
     return provider
 
 
-def note_search(collection: str, result: SearchResult) -> None:
+def note_search(collection: str, result: SearchResult, *, hits: int, timings_ms: Mapping[str, float]) -> None:
     """Write on the span of this request, if there is one, what its search found and how long each stage took."""
     span = trace.get_current_span()
     if span.is_recording():
@@ -56,7 +57,7 @@ def note_search(collection: str, result: SearchResult) -> None:
                 "semblance.decision": result.decision,
                 "semblance.cache": result.cache,
                 "semblance.version": result.version,
-                "semblance.hits": len(result.hits),
-                **{f"semblance.{stage}_ms": value for stage, value in result.timings_ms.items()},
+                "semblance.hits": hits,
+                **{f"semblance.{stage}_ms": value for stage, value in timings_ms.items()},
             }
         )

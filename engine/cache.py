@@ -88,6 +88,14 @@ class MemoryCache:
             self.misses += len(found) - hits
         return found
 
+    def peek(self, key: bytes) -> bytes | None:
+        """Look one key up; a miss is not counted, as whoever peeks in vain looks again."""
+        value = None if self._values is None else self._values.get(key)[0]
+        if value is not None:
+            with self._counting:
+                self.hits += 1
+        return value
+
     def set_many(self, items: Mapping[bytes, bytes]) -> None:
         """Remember items; older or rarer ones may be forgotten for them."""
         if self._values is not None:
@@ -218,6 +226,12 @@ class TieredCache:
         far = {key: value for key, value in zip(missing, values, strict=True) if value is not None}
         self.memory.set_many(far)
         return [self._fresh(value, far.get(key)) for key, value in zip(keys, near, strict=True)]
+
+    def recall(self, key: bytes) -> bytes | None:
+        """Give a value that memory holds and that nobody need make anew yet; None for any other, in whichever tier it lies."""
+        data = self.memory.peek(key)
+        entry = None if data is None else Stamped.unpack(data)
+        return None if entry is None or entry.may_be_due(self.memory.ttl_s) else entry.value
 
     def made_since(self, keys: Sequence[bytes], since: float, *, shared: bool = False) -> dict[bytes, bytes]:
         """Return the values made at `since` or later: in memory, or in the second tier when `shared`."""

@@ -37,14 +37,14 @@ class QueryLog:
     """Appends to the logs of all collections; thread-safe. A log that cannot be written costs a warning, never an answer."""
 
     def __init__(self, *, enabled: bool) -> None:
-        self._enabled = enabled
+        self.enabled = enabled
         self._lock = threading.Lock()
         self._failed = False
 
     def write(self, folder: Path, query: Query, result: SearchResult) -> None:
         """Append one query of words to the log in a collection's folder; queries without words are left out."""
         text = " ".join(term.content for term in query.terms if isinstance(term.content, str) and term.weight > 0)
-        if not self._enabled or not text:
+        if not self.enabled or not text:
             return
         best = result.hits[0].id if result.hits else ""
         fields = {

@@ -13,6 +13,8 @@ from dataclasses import dataclass
 _SEAL = struct.Struct("<B8s")
 _SEAL_VERSION = 1
 _STAMP = struct.Struct("<df")
+_LONGEST_DRAW = 37.0
+"""The greatest -log(1 - random()), whose 53 bits do not reach beyond 36.8."""
 
 
 def sealed(key: bytes, value: bytes) -> bytes:
@@ -56,3 +58,8 @@ class Stamped:
         """
         left = self.made + ttl_s - (time.time() if now is None else now)
         return left <= -self.cost_s * math.log(1.0 - random.random())  # noqa: S311  no secret
+
+    def may_be_due(self, ttl_s: float, now: float | None = None) -> bool:
+        """Say whether `due` could say so: for whoever would leave the draw to somebody else."""
+        left = self.made + ttl_s - (time.time() if now is None else now)
+        return left <= _LONGEST_DRAW * self.cost_s

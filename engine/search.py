@@ -10,12 +10,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import TypeAlias, Unpack
 
-import orjson
-
 from engine import media
 from engine.advice import NO_ADVICE, Advice, advise
 from engine.answers import assured, described, frozen, hits_of, turned
-from engine.cache import TieredCache, cache_key
+from engine.cache import TieredCache
 from engine.collection import Collection
 from engine.confidence import Calibration
 from engine.config import Settings
@@ -24,15 +22,16 @@ from engine.encoders.images import decode, read_bytes
 from engine.errors import InvalidImage, InvalidQuery, SemblanceError
 from engine.generation.prompts import terms_of
 from engine.ingest import DocumentStatus, Writer
-from engine.judge import Judge, stamp_of
+from engine.judge import Judge
 from engine.library import Library
 from engine.listing import ListOptions, parsed
 from engine.metrics import StageTimer
 from engine.paging import START
 from engine.paging import read as read_cursor
 from engine.protocols import Encoder
-from engine.queries import EncodedQuery, QueryEncoder, identity, recommendation
+from engine.queries import EncodedQuery, QueryEncoder, recommendation
 from engine.querylog import QueryLog
+from engine.resultkeys import list_key, result_key
 from engine.results import pack, unpack
 from engine.retrieval import Retrieved, retrieve
 
@@ -189,13 +188,28 @@ class SearchEngine:
             raise answer
         return answer
 
+    def recall(self, name: str, query: Query) -> bytes | None:
+        """Give the answer that this process remembers, as `engine.results.unpack` reads it; None where it has to be searched for.
+
+        Quick enough for an event loop: no collection is opened, no network reached, no picture digested, nothing made.
+        """
+        if self._log.enabled or any(isinstance(term.content, Image) for term in query.terms):
+            return None
+        try:
+            collection = self.library.held(name)
+            if collection is None:
+                return None
+            return self._cache.recall(result_key(self.encoder.fingerprint, collection, collection.version, query))
+        except SemblanceError:  # it was dropped this moment, or the disk fails: who searches is told
+            return None
+
     def search_many(self, name: str, queries: Sequence[Query]) -> list[Answer]:
         """Answer a batch of queries against one collection, in input order; a bad query fails alone, as a value."""
         timer = StageTimer()
         collection = self.collection(name)
         version = collection.version
         with timer.stage("cache"):
-            keys = [self._result_key(collection, version, query) for query in queries]
+            keys = [result_key(self.encoder.fingerprint, collection, version, query) for query in queries]
             answers: dict[int, Answer] = self._cached_results(keys) | self._turned_pages(collection, queries)
         open_queries = [number for number in range(len(queries)) if number not in answers]
         with timer.stage("encode"):
@@ -218,18 +232,6 @@ class SearchEngine:
                 self._log.write(collection.path, query, answer)
         return [_timed(answers[number], timer) for number in range(len(queries))]
 
-    def _result_key(self, collection: Collection, version: int, query: Query) -> bytes:
-        shown = orjson.dumps((query.k, query.facets, query.explain, query.cursor, stamp_of(collection)))
-        return cache_key("result", version, shown, self._list_key(collection, query))
-
-    def _list_key(self, collection: Collection, query: Query) -> bytes:
-        """Tell lists of different documents or order apart, whatever is shown of them."""
-        terms = [(*identity(term), repr(term.weight)) for term in query.terms]
-        fields = [field for term in terms for field in (len(term), *term)]
-        where = ("all",) if query.where is None else ("where", query.where)
-        order = orjson.dumps((query.target, query.sort, query.boosts, query.group_by, query.dedup))
-        return cache_key("list", self.encoder.fingerprint, collection.identity, order, *where, *fields)
-
     def _cached_results(self, keys: Sequence[bytes]) -> dict[int, Answer]:
         found = self._cache.get_many_with_tier(keys)
         return {number: unpack(data, tier) for number, (data, tier) in enumerate(found) if data is not None and tier != "miss"}
@@ -240,7 +242,7 @@ class SearchEngine:
         for number, query in enumerate(queries):
             if query.cursor not in (None, START):
                 try:
-                    left = read_cursor(query.cursor or "", self._list_key(collection, query).hex())
+                    left = read_cursor(query.cursor or "", list_key(self.encoder.fingerprint, collection, query).hex())
                     pages[number] = turned(collection, query, left)
                 except SemblanceError as error:
                     pages[number] = error
@@ -264,7 +266,9 @@ class SearchEngine:
             facets=found.facets,
             broaden=broaden,
         )
-        return replace(result, cursor=frozen(self._list_key(collection, query).hex(), query, found, result, taken))
+        return replace(
+            result, cursor=frozen(list_key(self.encoder.fingerprint, collection, query).hex(), query, found, result, taken)
+        )
 
 
 def _timed(answer: Answer, timer: StageTimer) -> Answer:

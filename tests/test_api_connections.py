@@ -1,5 +1,6 @@
 """Clients that only hold connections: slow headers, silence, thousands at once."""
 
+import http.client
 import socket
 import time
 
@@ -46,6 +47,70 @@ def test_headers_that_do_not_come_to_an_end_close_the_connection(server, first):
         connection.sendall(first)
         assert closed_after(connection, send=b"a" if first else b"") is not None
     assert server.client.get("/healthz").status_code == 200
+
+
+@pytest.mark.parametrize("endless", [b"a" * 50_000, b"a: b\r\n" * 8_000], ids=["one", "many"])
+@pytest.mark.parametrize("first", [b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nX: ", b"GET /"], ids=["header", "address"])
+def test_headers_of_any_size_are_not_kept(server, first, endless):
+    with connect(server) as connection:
+        connection.sendall(first)
+        assert closed_after(connection, send=endless, every=0.01) < 0.9  # before its time is up
+    assert server.client.get("/healthz").status_code == 200
+
+
+def test_trailers_without_end_close_the_connection(server):
+    head = b"POST /v1/collections/shop/search HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+    with connect(server) as connection:
+        connection.sendall(head + b"Transfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n")
+        assert closed_after(connection, send=b"a: b\r\n" * 8_000, every=0.01) is not None
+
+
+@pytest.mark.parametrize("chunked", [False, True])
+@pytest.mark.parametrize("offer", [b"h2c", b"websocket"])
+def test_a_client_that_offers_another_protocol_is_answered_in_this_one(server, offer, chunked):
+    """curl and Java offer HTTP/2 with their first request, also beside a body; the next request goes on as usual."""
+    server.client.put("/v1/collections/shop")
+    body = b'{"query": "red"}'
+    head = b"POST /v1/collections/shop/search/text HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+    head += b"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: %b\r\nHTTP2-Settings: AAMAAABkAAQAAP__\r\n" % offer
+    if chunked:
+        message = head + b"Transfer-Encoding: chunked\r\n\r\n%x\r\n%b\r\n0\r\n\r\n" % (len(body), body)
+    else:
+        message = head + b"Content-Length: %d\r\n\r\n" % len(body) + body
+    with connect(server) as connection:
+        for _ in range(2):
+            connection.sendall(message[:120])
+            time.sleep(0.05)
+            connection.sendall(message[120:])
+            assert status_of(connection) == 200
+        connection.sendall(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        assert status_of(connection) == 200
+
+
+def status_of(connection):
+    """Read one answer whole."""
+    answer = http.client.HTTPResponse(connection)
+    answer.begin()
+    answer.read()
+    return answer.status
+
+
+@pytest.mark.parametrize(
+    "sent", [b"CONNECT localhost:80 HTTP/1.1\r\nHost: localhost\r\n\r\n", b"nonsense\r\n\r\n", b"GET / HTTP/9\r\n\r\n"]
+)
+def test_what_is_no_request_is_refused(server, sent):
+    with connect(server) as connection:
+        connection.sendall(sent)
+        assert connection.recv(1000).startswith(b"HTTP/1.1 400")
+
+
+def test_requests_sent_ahead_are_answered_in_order(server):
+    with connect(server) as connection:
+        connection.sendall(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\nGET /nowhere HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        received = b""
+        while received.count(b"HTTP/1.1 ") < 2:
+            received += connection.recv(4000)
+        assert received.index(b"HTTP/1.1 200") < received.index(b"HTTP/1.1 404")
 
 
 def test_a_second_request_on_a_connection_has_the_same_patience(server):

@@ -38,3 +38,9 @@ def test_nonsense_is_no_pass(given):
 def test_the_day_cannot_be_moved():
     _, _, signature = at(0).issue(PATH).partition(".")
     assert not at(0).accepts(PATH, f"9.{signature}")
+
+
+def test_equal_signers_issue_equal_passes():
+    morning, evening, next_day = at(100.01 * DAY_S), at(100.99 * DAY_S), at(101.01 * DAY_S)
+    assert morning.signer()[1] == evening.signer()[1] != next_day.signer()[1]
+    assert morning.signer() != at(100.01 * DAY_S, b"t" * 32).signer()

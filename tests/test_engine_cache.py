@@ -372,6 +372,22 @@ class TestTiers:
         assert cache.get_many_with_tier([b"k", b"l"]) == [(b"v", "memory"), (None, "miss")]
         cache.close()
 
+    def test_memory_alone_is_recalled_and_a_miss_is_counted_by_whoever_asks_in_full(self, redis_server) -> None:
+        far = redis_cache(redis_server.url)
+        first, second = TieredCache(MemoryCache(10, ttl_s=60), far), TieredCache(MemoryCache(10, ttl_s=60), far)
+        first.set_many({b"k": b"v"})
+        assert (first.recall(b"k"), second.recall(b"k")) == (b"v", None)
+        assert (first.memory.hits, second.memory.hits, second.memory.misses, far.hits, far.misses) == (1, 0, 0, 0, 0)
+        assert second.get_many([b"k"]) == [b"v"]
+        assert second.recall(b"k") == b"v"
+        far.close()
+
+    def test_what_may_have_to_be_made_anew_is_not_recalled(self) -> None:
+        cache = TieredCache(MemoryCache(10, ttl_s=60))
+        cache.set_many({b"dear": b"v"}, cost_s=30)
+        cache.set_many({b"cheap": b"v"}, cost_s=0.01)
+        assert (cache.recall(b"dear"), cache.recall(b"cheap")) == (None, b"v")
+
     def test_an_empty_value_is_not_a_miss(self) -> None:
         cache = TieredCache(MemoryCache(100, ttl_s=60))
         cache.set_many({b"k": b""})

@@ -31,3 +31,13 @@ def test_a_value_is_due_after_its_time_and_now_and_then_shortly_before():
     assert abs(at[3] - 0.0498) < 0.015
     assert abs(at[1] - 0.3679) < 0.03
     assert abs(at[0.1] - 0.9048) < 0.03
+
+
+def test_whoever_leaves_the_draw_to_others_leaves_every_entry_that_might_be_due():
+    random.seed(2)
+    for left in (-1, 0, 0.5, 3, 20, 36):
+        stamped = Stamped(b"", 0.0, 1.0)
+        assert stamped.may_be_due(100, now=100 - left)
+        assert left > 3 or any(stamped.due(100, now=100 - left) for _ in range(400))
+    assert not Stamped(b"", 0.0, 1.0).may_be_due(100, now=50)
+    assert not Stamped(b"", 0.0, 0.001).may_be_due(100, now=99)

@@ -1,18 +1,21 @@
 """Searching: by words, by a picture, by weighted terms. A request becomes a `Query` and goes to the batcher."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from functools import partial
 from typing import Any
 
 import numpy as np
 from fastapi import APIRouter, Request, Response
 from fastapi.exceptions import RequestValidationError
+from fastapi.routing import APIRoute
 from pydantic import ValidationError
 from starlette.datastructures import UploadFile
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 
+from api.answers import answer_fields, recalled
 from api.drawing import DrawingJobs, Fallback
-from api.exchange import StrictRequest, StrictRoute, json_answer, picture_address, while_connected
+from api.exchange import StrictRequest, StrictRoute, json_answer, while_connected
 from api.limits import no_more_than
 from api.openapi import image_search_body, problems
 from api.pictures import check_size, picture_bytes
@@ -29,12 +32,13 @@ from api.schemas.search import (
     TextSearch,
 )
 from api.services import Services, ServicesDep
+from api.tracing import note_search
 from engine.datatypes import DocumentRef, Image, Query, Term
+from engine.errors import SemblanceError
 from engine.generation.prompts import terms_of
 from engine.listing import Boost, Facet, Sort
 from engine.paging import START
 from engine.queries import recommendation
-from engine.results import result_as_dict
 
 router = APIRouter(prefix="/v1/collections/{collection}", tags=["search"], route_class=StrictRoute)
 
@@ -43,10 +47,53 @@ MAX_FIELD_BYTES = 100_000
 ERRORS = problems(404, 408, 409, 413, 415, 422, 503, 504)
 
 
-@router.post("/search/text", summary="Search by words", response_model=SearchResponse, responses=ERRORS)
+class RecallingRoute(StrictRoute):
+    """A search by words that is answered at once where this process remembers the answer, before anything is handed on."""
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        """Wrap the handler of a search."""
+        handle = APIRoute.get_route_handler(self)
+
+        async def recalling(request: Request) -> Response:
+            request = StrictRequest(request.scope, request.receive)
+            return await _from_memory(request) or await handle(request)
+
+        return recalling
+
+
+async def _from_memory(request: StrictRequest) -> Response | None:
+    """Answer a search that was answered before; None for any other, and for what is no search at all."""
+    if request.headers.get("content-type", "").partition(";")[0].rstrip().lower() != "application/json":
+        return None
+    try:
+        body = TextSearch.model_validate(await request.json())
+        collection, query = request.path_params["collection"], query_of(terms_of(body.query), body)
+    except (ValueError, SemblanceError, ClientDisconnect):  # whoever handles the request says so
+        return None
+    services, drawing = request.app.state.services, request.app.state.drawing
+    found = recalled(services.engine, collection, query)
+    if found is None or drawing.wanted(found[0].result, body.fallback or services.settings.fallback):
+        return None
+    ready, milliseconds = found
+    services.metrics.see_recalled(ready.result, milliseconds / 1000)
+    note_search(collection, ready.result, hits=ready.hits, timings_ms={"total": milliseconds})
+    return Response(ready.completed(milliseconds), media_type="application/json")
+
+
 async def search_by_text(collection: CollectionName, body: TextSearch, request: Request, services: ServicesDep) -> Response:
     """Find the products that words describe."""
     return await answer_query(request, services, (collection, query_of(terms_of(body.query), body)), body.fallback)
+
+
+router.add_api_route(
+    "/search/text",
+    search_by_text,
+    methods=["POST"],
+    summary="Search by words",
+    response_model=SearchResponse,
+    responses=ERRORS,
+    route_class_override=RecallingRoute,
+)
 
 
 @router.post(
@@ -100,12 +147,10 @@ async def answer_query(
 ) -> Response:
     """Answer a query `about` a collection, with the addresses of pictures, the drawing begun for it, and `more` fields."""
     collection, query = about
-    result = await while_connected(request, services.batcher.submit(collection, query))
-    body = result_as_dict(result) | {"cache": result.cache}
-    for hit in body["hits"]:
-        hit["image"] = picture_address(collection, hit["id"], hit["image"])
-    wanted = fallback or services.settings.fallback
     drawing: DrawingJobs = request.app.state.drawing
+    wanted = fallback or services.settings.fallback
+    result = await while_connected(request, services.batcher.submit(collection, query))
+    body = answer_fields(collection, result)
     first_page = query.cursor in (None, START)
     body["generation"] = await drawing.fall_back(request, collection, query, result, wanted) if first_page else None
     return json_answer(body | dict(more or {}))
