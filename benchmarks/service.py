@@ -1,159 +1,179 @@
-"""How fast the HTTP service answers at a stated rate: latency from the moment a request was due, not from when it was sent.
+"""How fast the HTTP service answers: text from memory, text that nobody has asked before, pictures; and the usual way beside it.
 
-    python -m benchmarks.service [URL] [--collection shop] [--rate 50] [--seconds 10] [--case cached|cold|image]
+    python -m benchmarks.service [--data DIR] [--collection shop] [--cases cached cold image] [--seconds 10] [--usual] [--json FILE]
+    python -m benchmarks.service --data DIR --collection large --cases cold --usual     after `python -m benchmarks.large DATA`
 
-The server runs in another process (`semblance serve`); this is the load. Open loop: requests leave on a schedule drawn beforehand
-(Poisson, seed 0) whatever the server does, so a stall counts against every request that was due meanwhile: no coordinated omission.
-`cached` asks the same twenty texts, `cold` a new text each time, `image` sends a
-JPEG of 1,000 px that is new each time. Without URL it serves the example shop itself. Whatever
-is not answered with 200 is counted as failed. `overhead_ms` is the median of what the client waited beyond the `total` of
-`timings_ms`: HTTP, validation, queue, serialisation, and the load generator's own work.
+The server is a process of its own (`semblance serve`), and so is this load, on the same cores: what the load itself takes is
+missing from the server (`load_cpu_us` a request, beside `server_cpu_us`). Two loads a case, both of `benchmarks.load`: an open
+loop at a stated rate, whose latency counts from the moment a request was due (no coordinated omission), and saturation by 32
+connections. `cached` asks ten texts again and again, `cold` a new text each time, `image` sends a JPEG of 1,000 px that is new each
+time. Whatever is not answered with 200 is counted as failed. `engine_ms` is the median of `timings_ms.total`, `overhead_ms` that of
+what the client waited beyond it: HTTP, validation, queue, serialisation and the load's own work. Without `--data` it serves the
+example shop.
+
+`--usual` puts the same requests to `benchmarks.usual_way`, the job done as one writes it first, over the same documents.
 """
 
 import argparse
-import asyncio
 import io
 import json
+import os
 import platform
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import httpx
 import numpy as np
+import orjson
 from PIL import Image
 
-WORDS = (
-    "red",
-    "blue",
-    "light",
-    "warm",
-    "small",
-    "wooden",
-    "steel",
-    "shoe",
-    "lamp",
-    "bag",
-    "chair",
-    "camera",
-    "mug",
-    "bike",
-    "coat",
-)
-Ask = Callable[[httpx.AsyncClient, int], Any]
+from benchmarks.large import texts
+from benchmarks.load import Tally, open_loop, quantiles, request, run, saturation
+
+PHOTO = Path("examples/shop/images/road-bike.jpg")
+CONNECTIONS = 32
+RATES = {"cached": 250.0, "cold": 50.0, "image": 10.0}
+BOUNDARY = "benchmark"
+TICK = os.sysconf("SC_CLK_TCK")
 
 
-def text(number: int) -> str:
-    """Make a text that no earlier number has."""
-    return f"{WORDS[number % 15]} {WORDS[number // 15 % 15]} {number}"
-
-
-def pictures(path: Path, count: int) -> list[bytes]:
+def pictures(count: int, path: Path = PHOTO) -> list[bytes]:
     """Make JPEGs of 1,000 px that differ in a patch, so that no cache knows them."""
-    picture = Image.open(path).convert("RGB").resize((1000, 1000))
+    photo = Image.open(path).convert("RGB").resize((1000, 1000))
     made = []
     for number in range(count):
         colour = tuple(int(part) for part in np.random.default_rng(number).integers(0, 256, 3))
-        picture.paste(colour, (number * 37 % 900, number * 91 % 900, number * 37 % 900 + 100, number * 91 % 900 + 100))
+        photo.paste(colour, (number * 37 % 900, number * 91 % 900, number * 37 % 900 + 100, number * 91 % 900 + 100))
         file = io.BytesIO()
-        picture.save(file, "JPEG", quality=85)
+        photo.save(file, "JPEG", quality=85)
         made.append(file.getvalue())
     return made
 
 
-def asker(case: str, collection: str, images: list[bytes]) -> Ask:
-    """Choose what one request is."""
+def messages(url: str, collection: str, case: str, count: int, seed: int) -> list[bytes]:
+    """Write `count` requests of a case down; another `seed` makes others."""
     path = f"/v1/collections/{collection}/search"
     if case == "image":
-        return lambda client, n: client.post(f"{path}/image", files={"image": ("q.jpg", images[n], "image/jpeg")})
-    return lambda client, n: client.post(f"{path}/text", json={"query": text(n % 20 if case == "cached" else n + 1_000)})
+        head = f'--{BOUNDARY}\r\nContent-Disposition: form-data; name="image"; filename="q.jpg"\r\nContent-Type: image/jpeg\r\n\r\n'
+        kind, tail = f"multipart/form-data; boundary={BOUNDARY}", f"\r\n--{BOUNDARY}--\r\n".encode()
+        return [request(url, f"{path}/image", head.encode() + picture + tail, kind) for picture in pictures(count)]
+    asked = texts(10) * (count // 10 + 1) if case == "cached" else texts(count, seed)
+    return [request(url, f"{path}/text", orjson.dumps({"query": text})) for text in asked[:count]]
+
+
+@dataclass(frozen=True)
+class Server:
+    """A server under load."""
+
+    name: str
+    url: str
+    process: int | None = None
+
+    def cpu_s(self) -> float:
+        """Tell the processor time it has used; 0 for one that is not ours."""
+        if self.process is None:
+            return 0.0
+        fields = Path(f"/proc/{self.process}/stat").read_text(encoding="ascii").rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / TICK
 
 
 @contextmanager
-def served(url: str | None) -> Iterator[str]:
-    """Give the address of a server: the one named, or one of our own over the example shop."""
-    if url is not None:
-        yield url
+def served(name: str, command: list[str], **environment: str) -> Iterator[Server]:
+    """Start a server that says where it is, and end it."""
+    environment = {**os.environ, "SEMBLANCE_LOG_LEVEL": "warning", **environment}
+    process = subprocess.Popen([sys.executable, "-m", *command], stderr=subprocess.PIPE, text=True, env=environment)
+    assert process.stderr is not None
+    try:
+        url = next(line for line in process.stderr if " is at http" in line).split()[3]
+        yield Server(name, url, process.pid)
+    finally:
+        process.terminate()
+        process.communicate()
+
+
+@contextmanager
+def shop(data: Path | None) -> Iterator[Path]:
+    """Give the data folder named, or one of our own with the example shop."""
+    if data is not None:
+        yield data
         return
-    with tempfile.TemporaryDirectory() as data:
-        semblance = [sys.executable, "-m", "cli"]
-        subprocess.run([*semblance, "index", "examples/shop/products.csv", "--collection", "shop", "--data", data], check=True)
-        command = [*semblance, "serve", "--port", "0", "--data", data]
-        process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
-        try:
-            assert process.stderr is not None
-            yield next(line.split()[3] for line in process.stderr if line.startswith("Semblance is at "))
-        finally:
-            process.terminate()
-            process.communicate()
+    with tempfile.TemporaryDirectory() as folder:
+        command = [sys.executable, "-m", "cli", "index", "examples/shop/products.csv", "--collection", "shop", "--data", folder]
+        subprocess.run(command, check=True)
+        yield Path(folder)
 
 
-async def load(url: str, ask: Ask, rate: float, seconds: float) -> dict[str, object]:
-    """Send requests on schedule and report what came of them."""
-    due = np.cumsum(np.random.default_rng(0).exponential(1 / rate, int(rate * seconds)))
-    waited: list[float] = []
-    overhead: list[float] = []
-    failed = 0
-    limits = httpx.Limits(max_connections=256, max_keepalive_connections=256)
-    async with httpx.AsyncClient(base_url=url, timeout=60, limits=limits) as client:
-        for number in range(20):
-            (await ask(client, number)).raise_for_status()
-        began = time.perf_counter()
-
-        async def one(number: int, at: float) -> None:
-            nonlocal failed
-            await asyncio.sleep(max(0.0, began + at - time.perf_counter()))
-            sent = time.perf_counter()
-            try:
-                answer = await ask(client, number + 20)
-            except httpx.HTTPError:
-                failed += 1
-                return
-            now = time.perf_counter()
-            waited.append(1000 * (now - began - at))
-            if answer.status_code == 200:
-                overhead.append(1000 * (now - sent) - answer.json()["timings_ms"]["total"])
-            else:
-                failed += 1
-
-        await asyncio.gather(*(one(number, float(at)) for number, at in enumerate(due)))
-        took = time.perf_counter() - began
-    return summary(waited, overhead) | {"asked": len(due), "failed": failed, "rate": rate, "answered_per_s": len(waited) / took}
+def loaded(server: Server, kind: str, load: object, count_as: str) -> dict[str, object]:
+    """Run a load and report what came of it."""
+    server_s, own_s = server.cpu_s(), time.process_time()
+    tally, took = run(load)
+    server_s, own_s = server.cpu_s() - server_s, time.process_time() - own_s
+    asked = max(1, len(tally.due_ms))
+    return {
+        "load": kind,
+        "answered_per_s": round(len(tally.due_ms) / took, 1),
+        **quantiles(tally.due_ms if count_as == "due" else tally.sent_ms),
+        **split(tally),
+        "failed": tally.failed,
+        "server_cpu_us": round(1e6 * server_s / asked),
+        "load_cpu_us": round(1e6 * own_s / asked),
+    }
 
 
-def summary(waited: list[float], overhead: list[float]) -> dict[str, object]:
-    """Reduce latencies in milliseconds to quantiles."""
-    if not waited:
+def split(tally: Tally) -> dict[str, float]:
+    """Part what the client waited into the engine's share and the rest, by medians."""
+    parts = tally.engine_ms()
+    if not parts:
         return {}
-    quantiles = {f"p{q:g}_ms": round(float(np.percentile(waited, q)), 2) for q in (50, 95, 99, 99.9)}
-    return quantiles | {"overhead_ms": round(float(np.median(overhead)), 2) if overhead else None}
+    engine, rest = (float(np.median(values)) for values in zip(*((e, sent - e) for sent, e in parts), strict=True))
+    return {"engine_ms": round(engine, 3), "overhead_ms": round(rest, 3)}
+
+
+def measure(server: Server, collection: str, case: str, seconds: float, rate: float) -> Iterator[dict[str, object]]:
+    """Warm up, then put both loads of a case on a server."""
+    count = int(rate * seconds)
+    most = {"cached": 6_000, "cold": 1_000, "image": 100}[case]  # a second, so that saturation does not run out of requests
+    warm, timed = messages(server.url, collection, case, 40, 1), messages(server.url, collection, case, count, 2)
+    run(open_loop(server.url, warm, 20))
+    about = {"server": server.name, "collection": collection, "case": case}
+    yield about | {"rate": rate} | loaded(server, "open loop", open_loop(server.url, timed, rate), "due")
+    many = messages(server.url, collection, case, int(most * seconds), 3)
+    yield about | loaded(server, f"{CONNECTIONS} connections", saturation(server.url, many, seconds, CONNECTIONS), "sent")
 
 
 def main() -> None:
     """Run and report."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("url", nargs="?")
+    parser.add_argument("--data", type=Path)
     parser.add_argument("--collection", default="shop")
-    parser.add_argument("--rate", type=float, nargs="+", default=[50.0])
+    parser.add_argument("--cases", nargs="+", choices=RATES, default=list(RATES))
+    parser.add_argument("--rate", type=float, help="of the open loop, instead of each case's own")
     parser.add_argument("--seconds", type=float, default=10)
-    parser.add_argument("--case", choices=("cached", "cold", "image"), default="cold")
-    parser.add_argument("--image", type=Path, default=Path("examples/shop/images/road-bike.jpg"))
-    parser.add_argument("--json", type=Path)
+    parser.add_argument("--workers", default="1")
+    parser.add_argument("--usual", action="store_true")
+    parser.add_argument("--json", type=Path, help="where the rows are added")
     options = parser.parse_args()
-    most = int(max(options.rate) * options.seconds) + 20
-    ask = asker(options.case, options.collection, pictures(options.image, most) if options.case == "image" else [])
-    rows = []
-    with served(options.url) as url:
-        for rate in options.rate:
-            rows.append({"case": options.case} | asyncio.run(load(url, ask, rate, options.seconds)))
-            print(json.dumps(rows[-1]), flush=True)
+    rows: list[dict[str, object]] = []
+    with shop(options.data) as data:
+        commands = {"semblance": ["cli", "serve", "--port", "0", "--data", str(data), "--workers", options.workers]}
+        if options.usual:
+            commands["usual way"] = ["benchmarks.usual_way", str(data), options.collection]
+        for name, command in commands.items():
+            with served(name, command) as server:
+                for case in options.cases:
+                    for row in measure(server, options.collection, case, options.seconds, options.rate or RATES[case]):
+                        rows.append(row)
+                        print(json.dumps(row), flush=True)
     if options.json:
-        options.json.write_text(json.dumps({"machine": platform.processor(), "rows": rows}, indent=1) + "\n")
+        held = json.loads(options.json.read_text())["rows"] if options.json.exists() else []
+        options.json.write_text(
+            json.dumps({"machine": f"{os.cpu_count()} cores, {platform.machine()}", "rows": held + rows}, indent=1) + "\n"
+        )
 
 
 if __name__ == "__main__":
