@@ -5,6 +5,7 @@ Answers go to stdout, everything else to stderr. The streams are looked up at ea
 
 import io
 import json
+import os
 import sys
 import unicodedata
 from collections.abc import Iterable, Sequence
@@ -15,7 +16,9 @@ from rich.text import Text
 
 
 def prepare_streams() -> None:
-    """Make sure that no title in any script can break a terminal that is not UTF-8."""
+    """Make sure that no title in any script can break a terminal that is not UTF-8, and that there are streams to write to."""
+    sys.stdout = sys.stdout or open(os.devnull, "w")  # noqa: SIM115  closed by whoever started us: nobody reads
+    sys.stderr = sys.stderr or open(os.devnull, "w")  # noqa: SIM115
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
