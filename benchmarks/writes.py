@@ -44,6 +44,7 @@ def build(place: Path, rows: int) -> None:
     """Make the collection that is measured, unless it is there."""
     if (place / "built").exists():
         return
+    shutil.rmtree(place / "collection", ignore_errors=True)  # of a build that was broken off
     with closing(Collection.create(place / "collection", fingerprint="given", encoder="given", settings=SETTINGS)) as collection:
         batches = documents(rows)
         while batch := list(islice(batches, BATCH)):

@@ -210,6 +210,20 @@ def test_a_full_disk_writes_nothing_and_says_so(store: DocumentStore):
     assert list(store.ids()) == ["a", "b"]
 
 
+def test_a_log_that_grew_beside_a_long_read_shrinks_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("engine.database.LOG_BYTES", 100_000)
+    store, log = DocumentStore.create(tmp_path / "d.sqlite", busy_timeout_ms=500), tmp_path / "d.sqlite-wal"
+    with store.database.reading() as connection:
+        connection.execute("SELECT COUNT(*) FROM documents").fetchone()
+        for start in range(0, 2_000, 100):
+            store.upsert([encoded(f"p{n}", unit(1, seed=n)) for n in range(start, start + 100)])
+        assert log.stat().st_size > 1_000_000
+    for n in range(2):  # one write finds that nobody reads the log any more, the next begins it anew
+        store.upsert([encoded(f"after{n}")])
+    assert log.stat().st_size <= 100_000
+    store.close()
+
+
 def test_a_read_only_file_says_so(store: DocumentStore):
     store.upsert([encoded("a")])
     store.database._writer.execute("PRAGMA query_only = ON")
