@@ -4,6 +4,7 @@ Nothing is configured at import: `semblance serve` calls `configure`.
 """
 
 import logging
+import re
 import sys
 from contextvars import ContextVar
 from datetime import UTC, datetime
@@ -15,7 +16,16 @@ REQUEST: ContextVar[str] = ContextVar("semblance_request", default="")
 """The id of the request that this context serves; empty outside requests."""
 
 _TEXT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 _OWN = frozenset(logging.makeLogRecord({}).__dict__) | {"message", "asctime", "taskName"}
+
+
+class TextLines(logging.Formatter):
+    """Writes a record as one line of text: a name that holds a line break or a terminal escape cannot make up another."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802  as logging calls it
+        """Write the line; a traceback comes after it."""
+        return _CONTROL.sub(lambda found: repr(found[0])[1:-1], super().formatMessage(record))
 
 
 class JsonLines(logging.Formatter):
@@ -34,13 +44,19 @@ class JsonLines(logging.Formatter):
         line |= {name: value for name, value in record.__dict__.items() if name not in _OWN}
         if record.exc_info:
             line["error"] = self.formatException(record.exc_info)
-        return orjson.dumps(line, default=str).decode("utf-8", "replace")
+        printable = {name: _printable(value) for name, value in line.items()}
+        return orjson.dumps(printable, default=str).decode("utf-8")
+
+
+def _printable(value: object) -> object:
+    """Escape what JSON cannot hold: half surrogate pairs, of which names of files may consist."""
+    return value.encode("utf-8", "backslashreplace").decode("utf-8") if isinstance(value, str) else value
 
 
 def configure(level: str, form: str, stream: TextIO | None = None) -> None:
     """Send the process's log lines of `level` and above to `stream` (standard error), as `text` or `json`."""
     lines = logging.StreamHandler(stream or sys.stderr)
-    lines.setFormatter(JsonLines() if form == "json" else logging.Formatter(_TEXT))
+    lines.setFormatter(JsonLines() if form == "json" else TextLines(_TEXT))
     logging.basicConfig(level=level.upper(), handlers=[lines], force=True)
     if level != "debug":
         for noisy in ("uvicorn", "faiss.loader"):  # faiss tells of every kernel it tries

@@ -47,6 +47,19 @@ def test_text_lines_are_text_and_noise_is_left_out(lines):
     assert "noise" not in stream.getvalue()
 
 
+def test_a_name_cannot_make_up_a_line_nor_lose_one(lines):
+    hostile = "a\n2026-01-01 INFO api: all is well\x1b[2J\u2028\udcff"
+    text = lines("text")
+    logging.getLogger("y").warning("bad name %s", hostile)
+    assert text.getvalue().count("\n") == 1
+    assert "a\\n2026-01-01 INFO api: all is well\\x1b[2J\\u2028" in text.getvalue()
+    before = len(text.getvalue())
+    lines("json")
+    logging.getLogger("y").warning("bad name %s", hostile, extra={"path": hostile})
+    line = json.loads(text.getvalue()[before:])
+    assert line["message"].endswith("all is well\x1b[2J\u2028\\udcff")
+
+
 def test_a_request_is_logged_with_its_id(lines, api):
     stream = lines("json")
     api.get("/healthz", headers={"x-request-id": "mine-1"})
