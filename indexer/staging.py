@@ -11,16 +11,19 @@ import stat
 import tempfile
 import zlib
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO, Literal, Self, TypeAlias, cast
 
-from engine.errors import InvalidCatalogue
+from engine.errors import InvalidCatalogue, StorageError
 
 Format: TypeAlias = Literal["csv", "jsonl", "json", "xml", "parquet"]
 
 HEAD = 65_536
 CHUNK = 2**20
+SMALL, MOST_TIMES = 10**8, 200
+"""What is larger than `SMALL` bytes may be so many times larger than packed: tables pack to a tenth, bombs to a thousandth."""
 _BOMS = (
     (codecs.BOM_UTF32_LE, "utf-32-le"),  # before UTF-16: its mark begins with UTF-16's
     (codecs.BOM_UTF32_BE, "utf-32-be"),
@@ -120,9 +123,13 @@ class StagedFile:
 
     def _unpacked(self) -> Iterator[bytes]:
         self._file.seek(0)
+        left = max(SMALL, MOST_TIMES * os.fstat(self._file.fileno()).st_size)
         try:
             with gzip.GzipFile(fileobj=self._file) as packed:
                 while chunk := packed.read(CHUNK):
+                    left -= len(chunk)
+                    if left < 0:
+                        raise InvalidCatalogue(f"{self.path} unpacks to more than {MOST_TIMES} times its size: unpack it first")
                     yield chunk
         except (OSError, EOFError, zlib.error) as error:
             raise InvalidCatalogue(f"{self.path} cannot be unpacked ({error}): download it again") from None
@@ -148,16 +155,29 @@ class StagedFile:
 
 
 def temporary_file(chunks: Iterable[bytes]) -> BinaryIO:
-    """Write chunks to an unnamed file that vanishes when closed, or with the process."""
+    """Write chunks to an unnamed file that vanishes when closed, or with the process. Raises `StorageError` for a full disk."""
     file = tempfile.TemporaryFile()
     try:
         for chunk in chunks:
-            file.write(chunk)
-        file.flush()
+            with _room():
+                file.write(chunk)
+        with _room():
+            file.flush()
     except BaseException:
-        file.close()
+        with suppress(OSError):  # what is left of a full disk's buffer
+            file.close()
         raise
     return cast(BinaryIO, file)
+
+
+@contextmanager
+def _room() -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise StorageError(
+            f"a catalogue cannot be laid out in {tempfile.gettempdir()} ({error.strerror}): make room there, or set TMPDIR"
+        ) from None
 
 
 def _open(path: Path) -> BinaryIO:

@@ -5,6 +5,7 @@ import decimal
 import gzip
 import json
 import os
+import resource
 import tracemalloc
 
 import pyarrow as pa
@@ -14,7 +15,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from engine.errors import InvalidCatalogue
+from engine.errors import InvalidCatalogue, StorageError
+from indexer import staging
 from indexer.folder import title_of
 from indexer.shard import RowError
 from indexer.sources import SourceOptions, open_source
@@ -221,6 +223,27 @@ def test_what_is_no_catalogue_is_refused(tmp_path, name, data, message):
     (tmp_path / name).write_bytes(data)
     with pytest.raises(InvalidCatalogue, match=message):
         open_source(tmp_path / name)
+
+
+def test_a_packed_file_that_grows_without_measure_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(staging, "SMALL", 100_000)
+    (tmp_path / "feed.csv.gz").write_bytes(gzip.compress(b"id,title\n" + b"\n" * 2_000_000))
+    with pytest.raises(InvalidCatalogue, match="more than 200 times its size: unpack it first"):
+        open_source(tmp_path / "feed.csv.gz")
+    rows = "".join(f"{n},mug {n}\n" for n in range(20_000))
+    (tmp_path / "feed.csv.gz").write_bytes(gzip.compress(f"id,title\n{rows}".encode()))
+    open_source(tmp_path / "feed.csv.gz").close()
+
+
+def test_a_packed_file_for_which_there_is_no_room_says_where(tmp_path):
+    (tmp_path / "feed.csv.gz").write_bytes(gzip.compress(b"id,title\n" + b"a,b\n" * 100_000))
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, limits[1]))
+    try:
+        with pytest.raises(StorageError, match="make room there, or set TMPDIR"):
+            open_source(tmp_path / "feed.csv.gz")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
 
 
 def test_paths_that_are_no_catalogue_are_refused(tmp_path):
