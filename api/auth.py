@@ -2,7 +2,7 @@
 
     read     search, embed, show products and pictures
     write    add, change and remove products; imports
-    admin    make and drop collections
+    admin    make and drop collections, say what an alias means, and whatever concerns snapshots: one holds a whole collection
 
 Keys are asked for when other machines can reach the server (`keys_required`), before anything of the body is read. What is
 public is listed; every other address needs a key, new ones too. How keys are stored is in `api.keys`.
@@ -29,9 +29,9 @@ KEY = "semblance.key"
 
 _PUBLIC = frozenset({"/", "/admin", "/docs", "/favicon.ico", "/openapi.json", "/healthz", "/readyz"})
 _COLLECTION = re.compile(r"/v1/collections/([^/]+)(/.*)?", re.DOTALL)
-_ADMINISTERED = re.compile(r"/restore|/snapshots(/[^/]+)?")
+_ADMINISTERED = re.compile(r"/v1/collections/[^/]+(/restore|/snapshots(/.*)?)|/v1/aliases/.*", re.DOTALL)
 _JOB = re.compile(r"/v1/jobs(/.*)?", re.DOTALL)
-_READ_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
+READ_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 _READ_POSTS = re.compile(r"/v1/embeddings|/v1/generate|/v1/collections/[^/]+/search(/[a-z]+)?")
 _ANY_COLLECTION = frozenset({"/v1/collections", "/v1/embeddings", "/v1/generate", "/v1/models"})
 _DRAWING = re.compile(r"/v1/drawings/[0-9a-f]{32}/image")  # an id that nobody guesses
@@ -56,10 +56,12 @@ def need_of(method: str, path: str) -> Need | None:
         return Need("read", None, True)  # which jobs a key reaches, and may cancel, is decided where they are read
     found = _COLLECTION.fullmatch(path)
     collection, rest = (found[1], found[2] or "") if found else (None, "")
-    if method in _READ_METHODS or (method == "POST" and _READ_POSTS.fullmatch(path)):
+    if _ADMINISTERED.fullmatch(path):
+        scope = "admin"
+    elif method in READ_METHODS or (method == "POST" and _READ_POSTS.fullmatch(path)):
         scope = "read"
     else:
-        scope = "admin" if collection is not None and (not rest or _ADMINISTERED.fullmatch(rest)) else "write"
+        scope = "admin" if collection is not None and not rest else "write"
     return Need(scope, collection, path in _ANY_COLLECTION or bool(_DRAWING.fullmatch(path)))
 
 

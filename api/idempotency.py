@@ -23,7 +23,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from api.auth import key_of, need_of
+from api.auth import READ_METHODS, key_of, need_of
 from api.errors import REQUEST_ID, problem
 from engine.errors import StorageError
 
@@ -108,7 +108,7 @@ class Idempotency:
         """Serve one connection; other kinds than HTTP pass through."""
         given = Headers(scope=scope).get("idempotency-key") if scope["type"] == "http" else None
         need = need_of(scope["method"], scope["path"]) if given is not None else None
-        if given is None or need is None or need.scope == "read":
+        if given is None or need is None or need.scope == "read" or scope["method"] in READ_METHODS:
             await self._app(scope, receive, send)
         elif not _VALID.fullmatch(given):
             detail = "The header `Idempotency-Key` must be 1 to 255 printable ASCII characters: a UUID will do."

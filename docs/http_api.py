@@ -117,8 +117,8 @@ def _type(schema: dict[str, Any]) -> str:
 def _kinds(schema: dict[str, Any]) -> Iterator[str]:
     if "enum" in schema:
         yield " or ".join(f"`{value}`" for value in schema["enum"])
-    elif "anyOf" in schema:
-        for option in schema["anyOf"]:
+    elif options := schema.get("anyOf") or schema.get("oneOf"):
+        for option in options:
             yield from _kinds(option)
     elif "$ref" in schema:
         yield schema["$ref"].rpartition("/")[2]

@@ -61,6 +61,13 @@ REQUESTS = [
     ("DELETE", f"{SHOP}/documents/none", "write"),
     ("PUT", SHOP, "admin"),
     ("DELETE", "/v1/collections/none", "admin"),
+    ("POST", f"{SHOP}/restore", "admin"),
+    ("GET", f"{SHOP}/snapshots", "admin"),
+    ("GET", f"{SHOP}/snapshots/20260101-000000.tar", "admin"),
+    ("DELETE", f"{SHOP}/snapshots/20260101-000000.tar", "admin"),
+    ("GET", "/v1/aliases", "read"),
+    ("PUT", "/v1/aliases/live", "admin"),
+    ("DELETE", "/v1/aliases/live", "admin"),
 ]
 
 

@@ -329,3 +329,15 @@ def test_recommendations_leave_out_what_they_were_made_from(mugs):
 )
 def test_options_that_mean_nothing_are_refused(mugs, options):
     assert mugs.post(TEXT, json={"query": "mug", **options}).status_code == 422
+
+
+@pytest.mark.parametrize(
+    ("facet", "detail"),
+    [
+        (5, 'body.facets.0: give the name of an attribute, or {"name": ...}'),
+        ("", "body.facets.0: String should have at least 1 character"),
+        ({"name": "a", "limit": 0}, "body.facets.0.limit: Input should be greater than or equal to 1"),
+    ],
+)
+def test_a_wrong_facet_has_one_reason_in_words_of_the_request(mugs, facet, detail):
+    assert mugs.post(TEXT, json={"query": "mug", "facets": [facet]}).json()["detail"] == detail

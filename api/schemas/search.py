@@ -2,7 +2,18 @@
 
 from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StrictBool, StrictInt, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Discriminator,
+    Field,
+    StrictBool,
+    StrictInt,
+    Tag,
+    model_validator,
+)
 
 from api.schemas.fields import HIT, MAX_WHERE_LENGTH, Attribute, Number, Target, example
 from api.schemas.generation import Fallback, Generation
@@ -33,8 +44,19 @@ def _named(facets: list[str | FacetSearch]) -> list[str | FacetSearch]:
     return [FacetSearch(name=facet, edges=[], limit=20) if isinstance(facet, str) else facet for facet in facets]
 
 
+def _kind(value: object) -> str | None:
+    """Tell a name from an object, so that only one of them is judged; the brackets keep the word out of places in errors."""
+    if isinstance(value, str):
+        return "<name>"
+    return "<object>" if isinstance(value, dict | FacetSearch) else None
+
+
 Name = Annotated[str, Field(min_length=1, max_length=MAX_NAME_LENGTH)]
-Facets = Annotated[list[Name | FacetSearch], BeforeValidator(_separated), AfterValidator(_named), Field(max_length=MAX_FACETS)]
+FacetAsked = Annotated[
+    Annotated[Name, Tag("<name>")] | Annotated[FacetSearch, Tag("<object>")],
+    Discriminator(_kind, custom_error_type="facet", custom_error_message='give the name of an attribute, or {"name": ...}'),
+]
+Facets = Annotated[list[FacetAsked], BeforeValidator(_separated), AfterValidator(_named), Field(max_length=MAX_FACETS)]
 Names = Annotated[list[Name], BeforeValidator(_separated), Field(max_length=MAX_ORDERS)]
 
 
