@@ -150,4 +150,6 @@ def test_products_are_removed_by_filter(mugs):
     assert mugs.get("/v1/collections/shop").json()["documents"] == 4
     assert mugs.delete("/v1/collections/shop/documents", params={"where": "title ="}).status_code == 422
     assert mugs.delete("/v1/collections/shop/documents").status_code == 422
+    twice = mugs.delete("/v1/collections/shop/documents", params=[("where", "title exists"), ("where", "title contains 'green'")])
+    assert (twice.status_code, "join them with `and`" in twice.json()["detail"]) == (422, True)
     assert mugs.get("/v1/collections/shop").json()["documents"] == 4

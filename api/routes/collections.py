@@ -10,7 +10,7 @@ from api.schemas.documents import CollectionList, CollectionOut
 from api.schemas.fields import CollectionName
 from api.schemas.snapshots import Deleted, Where
 from api.services import ServicesDep
-from engine.errors import CollectionExists, CollectionNotFound, EncoderMismatch, SemblanceError
+from engine.errors import CollectionExists, CollectionNotFound, EncoderMismatch, InvalidFilter, SemblanceError
 from engine.search import SearchEngine
 
 router = APIRouter(prefix="/v1/collections", tags=["collections"], route_class=StrictRoute)
@@ -60,8 +60,10 @@ async def delete_collection(collection: CollectionName, services: ServicesDep) -
     response_model=Deleted,
     responses=problems(404, 409, 422, 503, 504),
 )
-async def delete_documents(collection: CollectionName, where: Where, services: ServicesDep) -> Response:
+async def delete_documents(collection: CollectionName, where: Where, request: Request, services: ServicesDep) -> Response:
     """Remove every product that a filter admits, in one step."""
+    if (times := len(request.query_params.getlist("where"))) > 1:  # one of them alone would remove more than was meant
+        raise InvalidFilter(f"there are {times} filters `where`: join them with `and`, or remove by one after the other")
     async with services.writes.turn(collection):
         deleted = await services.workers.run(lambda: services.engine.collection(collection).delete_where(where))
     return json_answer({"deleted": deleted})
