@@ -229,39 +229,39 @@ def toy_server(_toy_server_factory: "Callable[[], ToyServer]") -> Iterator[ToySe
     server.end()
 
 
-# --- a real browser -------------------------------------------------------------------------------------------------
+class BundleServer:
+    """The real command over an empty folder, with the default bundle: `address` and a `client`; imports run beside it."""
+
+    def __init__(self, folder: Path) -> None:
+        import re
+        import threading
+
+        import httpx
+
+        command = [sys.executable, "-m", "cli", "serve", "--port", "0", "--data", str(folder)]
+        self._process = subprocess.Popen(command, cwd=Path(__file__).parent.parent, stderr=subprocess.PIPE, text=True)
+        assert self._process.stderr is not None
+        self.address = next(found[0] for line in self._process.stderr if (found := re.search(r"http://\S+", line)))
+        self._drain = threading.Thread(target=self._process.stderr.read, daemon=True)
+        self._drain.start()
+        self.client = httpx.Client(base_url=self.address, timeout=30)
+
+    def end(self) -> None:
+        """End it and wait until it has."""
+        assert self._process.stderr is not None
+        self.client.close()
+        self._process.terminate()
+        self._process.wait(30)
+        self._drain.join()
+        self._process.stderr.close()
 
 
 @pytest.fixture(scope="module")
-def chromium():
-    """A Chromium without a window, for one test file."""
-    from playwright.sync_api import sync_playwright
-
-    from tests.browser import QUIET
-
-    executable = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-    if executable is None:
-        pytest.fail("the browser tests need Chromium: `apt-get install chromium`, or run them by `make test`, which installs it")
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=executable, args=QUIET)
-        yield browser
-        browser.close()
-
-
-@pytest.fixture
-def visits(chromium):
-    """Begin a `Visit` of an address; when the test ends, each visit is asked whether the page stayed quiet."""
-    from tests.browser import Visit
-
-    begun: list[Visit] = []
-
-    def begin(address: str, **options):
-        begun.append(Visit(chromium, address, **options))
-        return begun[-1]
-
-    yield begin
-    for visit in begun:
-        visit.close()
+def bundle_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[BundleServer]:
+    """A `BundleServer` for one test file."""
+    server = BundleServer(tmp_path_factory.mktemp("served"))
+    yield server
+    server.end()
 
 
 # --- two-tower models as small as they can be, saved the way their libraries save them -------------------------------

@@ -30,6 +30,7 @@ from api.client import (
     Unavailable,
     Unreachable,
 )
+from api.client.operations import Many, One, Operations
 from api.client.retrying import retry_after_s
 from api.keys import KeyRequest, KeyRing
 from engine.testing import COLOURS
@@ -125,6 +126,17 @@ def test_collections_are_listed_made_and_dropped(client):
     assert client.ready()
 
 
+@pytest.mark.parametrize("id", ["..", ".", ""])
+def test_an_id_that_leads_to_another_address_is_never_sent(client, id):
+    before = client.collection("shop").documents
+    for call in (client.delete, client.document, client.picture):
+        with pytest.raises(ClientProblem, match="nothing can have the name"):
+            call("shop", id)
+    with pytest.raises(ClientProblem, match="nothing can have the name"):
+        client.drop_collection(id)
+    assert client.collection("shop").documents == before
+
+
 def test_an_error_mirrors_the_problem_document(client):
     with pytest.raises(InvalidRequest) as caught:
         client.search_text("shop", "mug", where="price < <")
@@ -151,12 +163,14 @@ def test_the_asynchronous_client_does_the_same(mugs):
     assert asyncio.run(use()) == [f"{name} mug" for name in COLOURS]
 
 
-def test_both_clients_have_the_same_methods():
-    def shape(kind):
-        methods = {name: method for name, method in vars(kind).items() if inspect.isfunction(method) and name[0] != "_"}
-        return {name.replace("aclose", "close"): list(inspect.signature(it).parameters) for name, it in methods.items()}
-
-    assert shape(Semblance) == shape(AsyncSemblance)
+def test_both_clients_have_every_operation_with_its_names_and_words():
+    operations = {name: item for name, item in vars(Operations).items() if isinstance(item, One | Many)}
+    assert len(operations) > 30
+    for client in (Semblance(), AsyncSemblance()):
+        for name, operation in operations.items():
+            method = getattr(client, name)
+            assert method.__doc__ == operation.__doc__ != "", name
+            assert inspect.signature(method) == inspect.signature(operation.describe), name
 
 
 def test_keys_are_sent_and_refusals_told(start_toy_server, monkeypatch):

@@ -4,6 +4,7 @@ Here belongs what a program needs to call the server over HTTP. It loads httpx a
 """
 
 from api.client.asynchronous import AsyncSemblance
+from api.client.jobs import Drawing, DrawingOptions, Drawn, Job, JobEvent, RefusedRow, RefusedRows
 from api.client.problems import (
     ClientProblem,
     Conflict,
@@ -14,9 +15,11 @@ from api.client.problems import (
     ServerFailed,
     TooManyRequests,
     Unavailable,
+    Unfinished,
     Unreachable,
 )
 from api.client.results import (
+    Alias,
     BulkResult,
     Collection,
     Document,
@@ -24,40 +27,59 @@ from api.client.results import (
     Facet,
     FacetRange,
     FacetValue,
+    Generation,
     Hit,
     ItemStatus,
+    Model,
+    Relaxation,
     SearchResult,
+    Snapshot,
+    VoiceResult,
 )
 from api.client.retrying import Retries
 from api.client.searches import FacetSearch, NewDocument, Options, Term
 from api.client.synchronous import Semblance
 
 __all__ = [
+    "Alias",
     "AsyncSemblance",
     "BulkResult",
     "ClientProblem",
     "Collection",
     "Conflict",
     "Document",
+    "Drawing",
+    "DrawingOptions",
+    "Drawn",
     "Evidence",
     "Facet",
     "FacetRange",
     "FacetSearch",
     "FacetValue",
+    "Generation",
     "Hit",
     "InvalidRequest",
     "ItemStatus",
+    "Job",
+    "JobEvent",
     "KeyRefused",
+    "Model",
     "NewDocument",
     "NotFound",
     "Options",
     "Problem",
+    "RefusedRow",
+    "RefusedRows",
+    "Relaxation",
     "Retries",
     "SearchResult",
     "Semblance",
     "ServerFailed",
+    "Snapshot",
     "Term",
     "TooManyRequests",
     "Unavailable",
+    "Unfinished",
     "Unreachable",
+    "VoiceResult",
 ]

@@ -1,22 +1,21 @@
-"""The client for `async` code. `api.client.synchronous` has the same methods for ordinary code."""
+"""The client for `async` code. What it can do stands in `api.client.operations`; here is how it sends."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable
 from types import TracebackType
-from typing import Any, Self, Unpack
+from typing import Self
 
 import httpx
 
-from api.client import calls
-from api.client.calls import Call, Result
-from api.client.connection import Connection, result_of, sent
-from api.client.results import BulkResult, Collection, Document, SearchResult
-from api.client.retrying import Outcome, Retries
-from api.client.searches import NewDocument, Options, Picture, Term
+from api.client.call import Call, ManyPlan, OnePlan, Result, Series, Stream
+from api.client.connection import Connection, fail, result_of, sent, written
+from api.client.events import Reader
+from api.client.operations import Operations
+from api.client.retrying import CUT_OFF, Outcome, Retries
 
 
-class AsyncSemblance:
-    """A connection to a server; close it, or use it in a `async with` block.
+class AsyncSemblance(Operations):
+    """A connection to a server; close it, or use it in an `async with` block.
 
     Every method raises `Problem` for an error answer and `Unreachable` when none came, after the stated `retries`.
     """
@@ -45,77 +44,25 @@ class AsyncSemblance:
     async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         await self.aclose()
 
-    async def search(self, collection: str, terms: Sequence[Term], **options: Unpack[Options]) -> SearchResult:
-        """Search by weighted terms: "this dress, but red, not sleeveless"."""
-        return await self._send(calls.search(collection, terms, options))
+    async def one(self, plan: OnePlan[Result]) -> Result:
+        """Carry out what has one result."""
+        if isinstance(plan, Call):
+            return await self._send(plan)
+        results = [result async for result in self._each(plan)]
+        return results[-1]
 
-    async def search_text(self, collection: str, query: str, **options: Unpack[Options]) -> SearchResult:
-        """Find the products that words describe."""
-        return await self._send(calls.search_text(collection, query, options))
+    def many(self, plan: ManyPlan[Result]) -> AsyncIterator[Result]:
+        """Carry out what has several results, one at a time."""
+        return self._each(plan) if isinstance(plan, Series) else self._events(plan)
 
-    async def search_image(self, collection: str, image: Picture, **options: Unpack[Options]) -> SearchResult:
-        """Find the products that look like a picture: its bytes, or the path of its file."""
-        return await self._send(calls.search_image(collection, image, options))
-
-    async def recommend(
-        self, collection: str, like: Sequence[str], unlike: Sequence[str] = (), **options: Unpack[Options]
-    ) -> SearchResult:
-        """Find products like some of the collection and unlike others."""
-        return await self._send(calls.recommend(collection, like, unlike, options))
-
-    async def pages(self, collection: str, terms: Sequence[Term], **options: Unpack[Options]) -> AsyncIterator[SearchResult]:
-        """Search and turn the pages, `k` hits each, until the end."""
-        options["cursor"] = options.get("cursor") or "*"
-        while True:
-            page = await self.search(collection, terms, **options)
-            yield page
-            if page.cursor is None:
-                return
-            options["cursor"] = page.cursor
-
-    async def collections(self) -> list[Collection]:
-        """List the collections that can be searched."""
-        return await self._send(calls.list_collections())
-
-    async def collection(self, collection: str) -> Collection:
-        """Describe a collection."""
-        return await self._send(calls.read_collection(collection))
-
-    async def create_collection(self, collection: str) -> Collection:
-        """Make a collection; one that is there already stays as it is."""
-        return await self._send(calls.create_collection(collection))
-
-    async def drop_collection(self, collection: str) -> None:
-        """Remove a collection with every product in it."""
-        await self._send(calls.drop_collection(collection))
-
-    async def document(self, collection: str, id: str) -> Document:
-        """Show a product."""
-        return await self._send(calls.read_document(collection, id))
-
-    async def picture(self, collection: str, id: str, *, size: int = 400) -> bytes:
-        """Show a product's first picture as WebP, its longest side `size` pixels at most."""
-        return await self._send(calls.read_picture(collection, id, size))
-
-    async def upsert(self, collection: str, documents: Sequence[NewDocument]) -> BulkResult:
-        """Add or replace products, 1,000 at most in one call; each is judged alone."""
-        return await self._send(calls.upsert(collection, documents))
-
-    async def patch(self, collection: str, id: str, changes: Mapping[str, Any]) -> Document:
-        """Change some of a product: what is given replaces what is stored; an attribute set to None is removed."""
-        return await self._send(calls.patch(collection, id, changes))
-
-    async def delete(self, collection: str, id: str) -> None:
-        """Remove a product."""
-        await self._send(calls.delete(collection, id))
-
-    async def embed(self, inputs: Sequence[str | Picture]) -> list[list[float]]:
-        """Embed texts and pictures: a unit vector of 256 numbers for each."""
-        return await self._send(calls.embed(inputs))
-
-    async def ready(self) -> bool:
-        """Say whether the server is ready to search; raises `Unavailable` or `Unreachable` when it is not."""
-        return await self._send(calls.ready())
+    async def _each(self, series: Series[Result]) -> AsyncIterator[Result]:
+        call: Call[Result] | None = series.first
+        while call is not None:
+            result = await self._send(call)
+            yield result
+            call = series.then(result)
+            if call is not None and series.pause_s:
+                await self._sleep(series.pause_s)
 
     async def _send(self, call: Call[Result]) -> Result:
         attempt = 1
@@ -126,6 +73,43 @@ class AsyncSemblance:
 
     async def _attempt(self, call: Call[Result]) -> Outcome:
         try:
-            return await self._http.request(**sent(call))
+            with sent(call) as request:
+                async with self._http.stream(**request) as response:
+                    if call.into is None or not response.is_success:
+                        await response.aread()
+                        return response
+                    with written(call.into) as path, path.open("wb") as file:
+                        async for piece in response.aiter_bytes():
+                            await asyncio.to_thread(file.write, piece)
+                    return response
         except httpx.TransportError as error:
             return error
+
+    async def _events(self, stream: Stream[Result]) -> AsyncIterator[Result]:
+        attempt, url = 1, self._connection.url
+        while True:
+            outcome: Outcome = httpx.ReadError(CUT_OFF)
+            try:
+                async with self._http.stream(**self._connection.subscription(stream)) as response:
+                    if not response.is_success:
+                        await response.aread()
+                        outcome = response
+                    async for result in self._results(stream, response):
+                        attempt = 1
+                        yield result
+                        if stream.last(result):
+                            return
+            except httpx.TransportError as error:
+                outcome = error
+            if (wait := self._connection.retries.wait_s(attempt, outcome)) is None:
+                fail("GET", f"{url}{stream.path}", outcome)
+            await self._sleep(wait)
+            attempt += 1
+
+    async def _results(self, stream: Stream[Result], response: httpx.Response) -> AsyncIterator[Result]:
+        reader = Reader(stream)
+        if not response.is_success:
+            return
+        async for line in response.aiter_lines():
+            if (result := reader.feed(line)) is not None:
+                yield result

@@ -2,14 +2,15 @@
 
 ClientProblem             anything of the below
 ├── Unreachable           no answer came: refused, cut off, or too late
+├── Unfinished            a job has not ended in the time it was waited for
 └── Problem               the server answered with an error
-├── InvalidRequest    400, 413, 415, 422: the request cannot be served as it is; `errors` names the places
-├── KeyRefused        401, 403: no key, an unknown one, or one that may not do this
-├── NotFound          404: no such collection, product or address
-├── Conflict          409: it exists already, or was built with another encoder
-├── TooManyRequests   429: `retry_after_s` says when to come again
-├── Unavailable       503, 504, and 502 of a proxy: the server is busy or starting
-└── ServerFailed      any other status: its log has the reason under `request_id`
+    ├── InvalidRequest    400, 413, 415, 422: the request cannot be served as it is; `errors` names the places
+    ├── KeyRefused        401, 403: no key, an unknown one, or one that may not do this
+    ├── NotFound          404: no such collection, product or address
+    ├── Conflict          409: it exists already, or was built with another encoder
+    ├── TooManyRequests   429: `retry_after_s` says when to come again
+    ├── Unavailable       503, 504, and 502 of a proxy: the server is busy or starting
+    └── ServerFailed      any other status: its log has the reason under `request_id`
 """
 
 from collections.abc import Mapping
@@ -28,6 +29,10 @@ class ClientProblem(Exception):
 
 class Unreachable(ClientProblem):
     """No answer came from the server: refused, cut off, or too late."""
+
+
+class Unfinished(ClientProblem):
+    """A job has not ended in the time it was waited for."""
 
 
 class Problem(ClientProblem):

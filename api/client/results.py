@@ -1,6 +1,7 @@
 """What the server answers, as frozen values. Members that a newer server adds are ignored, so that older clients go on working."""
 
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
 import httpx
@@ -65,10 +66,30 @@ class Facet:
 
 
 @dataclass(frozen=True, slots=True)
+class Relaxation:
+    """What a query without an answer could do without: a condition (`filter`) or one of its terms, and what would then be found."""
+
+    kind: str
+    without: str
+    matches: int
+    confidence: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Generation:
+    """The drawing begun for what was not found: its `job`, or the `reason` (and safety `rule`) why there is none."""
+
+    job: str | None
+    reason: str | None = None
+    rule: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class SearchResult:
     """What was found and how sure the server is that a relevant product is among it.
 
-    `total` counts the relevant products (up to 1,000), `admitted` those the filter lets through. `cursor` asks for the next page.
+    `total` counts the relevant products (up to 1,000), `admitted` those the filter lets through. `cursor` asks for the next page,
+    `broaden` lists what to relax when nothing fits.
     """
 
     hits: list[Hit]
@@ -81,6 +102,16 @@ class SearchResult:
     facets: list[Facet] = field(default_factory=list)
     cursor: str | None = None
     cache: str = "miss"
+    broaden: list[Relaxation] = field(default_factory=list)
+    generation: Generation | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class VoiceResult(SearchResult):
+    """What was found for a recording: the words heard in it, and their language."""
+
+    transcript: str = ""
+    language: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,11 +166,44 @@ class CollectionList:
     unusable: dict[str, str] = field(default_factory=dict)
 
 
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """A snapshot that the server keeps."""
+
+    collection: str
+    snapshot: str
+    bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Alias:
+    """What an alias means, and what it meant before the last reindexing."""
+
+    alias: str
+    collection: str
+    previous: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """An encoder that the server embeds with."""
+
+    id: str
+    dimensions: int
+    fingerprint: str
+
+
 search_result = TypeAdapter(SearchResult).validate_python
+voice_result = TypeAdapter(VoiceResult).validate_python
 document = TypeAdapter(Document).validate_python
 collection = TypeAdapter(Collection).validate_python
 collection_list = TypeAdapter(CollectionList).validate_python
 bulk_result = TypeAdapter(BulkResult).validate_python
+snapshot = TypeAdapter(Snapshot).validate_python
+alias = TypeAdapter(Alias).validate_python
+_snapshots = TypeAdapter(list[Snapshot]).validate_python
+_aliases = TypeAdapter(list[Alias]).validate_python
+_models = TypeAdapter(list[Model]).validate_python
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,6 +223,33 @@ def collections(body: object) -> list[Collection]:
 def vectors(body: Any) -> list[list[float]]:  # noqa: ANN401  JSON, checked below
     """Read embeddings: one unit vector of 256 numbers per input, in their order."""
     return [item.embedding for item in sorted(_embeddings(body["data"]), key=lambda item: item.index)]
+
+
+def models(body: Any) -> list[Model]:  # noqa: ANN401  JSON, checked below
+    """Read the encoders."""
+    return _models(body["data"])
+
+
+def snapshots(body: Any) -> list[Snapshot]:  # noqa: ANN401  JSON, checked below
+    """Read a list of snapshots."""
+    return _snapshots(body["snapshots"])
+
+
+def aliases(body: Any) -> list[Alias]:  # noqa: ANN401  JSON, checked below
+    """Read a list of aliases."""
+    return _aliases(body["aliases"])
+
+
+def deleted(body: Any) -> int:  # noqa: ANN401  JSON, checked here
+    """Read how many products were removed."""
+    return int(body["deleted"])
+
+
+def path(body: object) -> Path:
+    """Give the file that an answer was written to."""
+    if not isinstance(body, Path):
+        raise TypeError(f"{type(body).__name__} is no file")
+    return body
 
 
 def readiness(body: object) -> bool:

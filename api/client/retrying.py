@@ -17,6 +17,7 @@ RETRIED = frozenset({408, 429, 502, 503, 504})
 Outcome: TypeAlias = httpx.Response | httpx.TransportError
 """What became of one attempt: an answer of any status, or why none came."""
 
+CUT_OFF = "the answer was cut off"
 UNDER_WAY = 409  # with Retry-After: the first of two equal writes has not been answered yet
 
 

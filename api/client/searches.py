@@ -9,6 +9,9 @@ from typing import Any, Literal, TypeAlias, TypedDict
 Picture: TypeAlias = bytes | Path
 """The bytes of a picture file, or where the file is."""
 
+Recording: TypeAlias = bytes | Path
+"""The bytes of a sound file, or where the file is."""
+
 _CONTENTS = ("text", "image", "image_url", "id", "vector")
 
 
@@ -30,7 +33,8 @@ class Options(TypedDict, total=False):
 
     `k` hits, those that pass the filter `where`, compared with their pictures, titles or both (`target`); counted by `facets`;
     ordered by `sort` (`"price:asc"`) and `boost` (`"popularity=0.1"`); one per value of `group_by`; without near-equal pictures
-    (`dedup`); page by page from the `cursor` `"*"` on; with `explain`, how each score came about.
+    (`dedup`); page by page from the `cursor` `"*"` on; with `explain`, how each score came about. `fallback` says whether to draw
+    what is not there: `"auto"` when the decision is `generate`, `"always"`, `"never"`.
     """
 
     k: int
@@ -43,6 +47,7 @@ class Options(TypedDict, total=False):
     dedup: bool
     cursor: str | None
     explain: bool
+    fallback: Literal["auto", "always", "never"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,3 +114,19 @@ def options_as_json(options: Options) -> dict[str, Any]:
     if "facets" in body:
         body["facets"] = [facet if isinstance(facet, str) else facet.as_json() for facet in options["facets"]]
     return body
+
+
+def form_of(options: Options) -> dict[str, str]:
+    """Write options as the fields of a form; lists are separated by commas. Raises `ValueError` for facets with ranges."""
+    body = {name: value for name, value in options.items() if value is not None}
+    if not all(isinstance(facet, str) for facet in options.get("facets", ())):
+        raise ValueError("a form counts facets by their names alone: give names, or search by the transcript for ranges")
+    return {name: _field(value) for name, value in body.items()}
+
+
+def _field(value: object) -> str:
+    if isinstance(value, str):
+        return value
+    if isinstance(value, bool):
+        return str(value).lower()
+    return ",".join(map(str, value)) if isinstance(value, Sequence) else str(value)

@@ -1,21 +1,20 @@
-"""The client for ordinary code. `api.client.asynchronous` has the same methods for `async` code."""
+"""The client for ordinary code. What it can do stands in `api.client.operations`; here is how it sends."""
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator
 from types import TracebackType
-from typing import Any, Self, Unpack
+from typing import Self
 
 import httpx
 
-from api.client import calls
-from api.client.calls import Call, Result
-from api.client.connection import Connection, result_of, sent
-from api.client.results import BulkResult, Collection, Document, SearchResult
-from api.client.retrying import Outcome, Retries
-from api.client.searches import NewDocument, Options, Picture, Term
+from api.client.call import Call, ManyPlan, OnePlan, Result, Series, Stream
+from api.client.connection import Connection, fail, result_of, sent, written
+from api.client.events import Reader
+from api.client.operations import Operations
+from api.client.retrying import CUT_OFF, Outcome, Retries
 
 
-class Semblance:
+class Semblance(Operations):
     """A connection to a server; close it, or use it in a `with` block. Thread-safe.
 
     Every method raises `Problem` for an error answer and `Unreachable` when none came, after the stated `retries`.
@@ -45,77 +44,25 @@ class Semblance:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self.close()
 
-    def search(self, collection: str, terms: Sequence[Term], **options: Unpack[Options]) -> SearchResult:
-        """Search by weighted terms: "this dress, but red, not sleeveless"."""
-        return self._send(calls.search(collection, terms, options))
+    def one(self, plan: OnePlan[Result]) -> Result:
+        """Carry out what has one result."""
+        if isinstance(plan, Call):
+            return self._send(plan)
+        *_, last = self._each(plan)
+        return last
 
-    def search_text(self, collection: str, query: str, **options: Unpack[Options]) -> SearchResult:
-        """Find the products that words describe."""
-        return self._send(calls.search_text(collection, query, options))
+    def many(self, plan: ManyPlan[Result]) -> Iterator[Result]:
+        """Carry out what has several results, one at a time."""
+        return self._each(plan) if isinstance(plan, Series) else self._events(plan)
 
-    def search_image(self, collection: str, image: Picture, **options: Unpack[Options]) -> SearchResult:
-        """Find the products that look like a picture: its bytes, or the path of its file."""
-        return self._send(calls.search_image(collection, image, options))
-
-    def recommend(
-        self, collection: str, like: Sequence[str], unlike: Sequence[str] = (), **options: Unpack[Options]
-    ) -> SearchResult:
-        """Find products like some of the collection and unlike others."""
-        return self._send(calls.recommend(collection, like, unlike, options))
-
-    def pages(self, collection: str, terms: Sequence[Term], **options: Unpack[Options]) -> Iterator[SearchResult]:
-        """Search and turn the pages, `k` hits each, until the end."""
-        options["cursor"] = options.get("cursor") or "*"
-        while True:
-            page = self.search(collection, terms, **options)
-            yield page
-            if page.cursor is None:
-                return
-            options["cursor"] = page.cursor
-
-    def collections(self) -> list[Collection]:
-        """List the collections that can be searched."""
-        return self._send(calls.list_collections())
-
-    def collection(self, collection: str) -> Collection:
-        """Describe a collection."""
-        return self._send(calls.read_collection(collection))
-
-    def create_collection(self, collection: str) -> Collection:
-        """Make a collection; one that is there already stays as it is."""
-        return self._send(calls.create_collection(collection))
-
-    def drop_collection(self, collection: str) -> None:
-        """Remove a collection with every product in it."""
-        self._send(calls.drop_collection(collection))
-
-    def document(self, collection: str, id: str) -> Document:
-        """Show a product."""
-        return self._send(calls.read_document(collection, id))
-
-    def picture(self, collection: str, id: str, *, size: int = 400) -> bytes:
-        """Show a product's first picture as WebP, its longest side `size` pixels at most."""
-        return self._send(calls.read_picture(collection, id, size))
-
-    def upsert(self, collection: str, documents: Sequence[NewDocument]) -> BulkResult:
-        """Add or replace products, 1,000 at most in one call; each is judged alone."""
-        return self._send(calls.upsert(collection, documents))
-
-    def patch(self, collection: str, id: str, changes: Mapping[str, Any]) -> Document:
-        """Change some of a product: what is given replaces what is stored; an attribute set to None is removed."""
-        return self._send(calls.patch(collection, id, changes))
-
-    def delete(self, collection: str, id: str) -> None:
-        """Remove a product."""
-        self._send(calls.delete(collection, id))
-
-    def embed(self, inputs: Sequence[str | Picture]) -> list[list[float]]:
-        """Embed texts and pictures: a unit vector of 256 numbers for each."""
-        return self._send(calls.embed(inputs))
-
-    def ready(self) -> bool:
-        """Say whether the server is ready to search; raises `Unavailable` or `Unreachable` when it is not."""
-        return self._send(calls.ready())
+    def _each(self, series: Series[Result]) -> Iterator[Result]:
+        call: Call[Result] | None = series.first
+        while call is not None:
+            result = self._send(call)
+            yield result
+            call = series.then(result)
+            if call is not None and series.pause_s:
+                self._sleep(series.pause_s)
 
     def _send(self, call: Call[Result]) -> Result:
         attempt = 1
@@ -126,6 +73,40 @@ class Semblance:
 
     def _attempt(self, call: Call[Result]) -> Outcome:
         try:
-            return self._http.request(**sent(call))
+            with sent(call) as request, self._http.stream(**request) as response:
+                if call.into is None or not response.is_success:
+                    response.read()
+                    return response
+                with written(call.into) as path, path.open("wb") as file:
+                    for piece in response.iter_bytes():
+                        file.write(piece)
+                return response
         except httpx.TransportError as error:
             return error
+
+    def _events(self, stream: Stream[Result]) -> Iterator[Result]:
+        attempt, url = 1, self._connection.url
+        while True:
+            outcome: Outcome = httpx.ReadError(CUT_OFF)
+            try:
+                with self._http.stream(**self._connection.subscription(stream)) as response:
+                    if not response.is_success:
+                        response.read()
+                        outcome = response
+                    for result in self._results(stream, response):
+                        attempt = 1
+                        yield result
+                        if stream.last(result):
+                            return
+            except httpx.TransportError as error:
+                outcome = error
+            if (wait := self._connection.retries.wait_s(attempt, outcome)) is None:
+                fail("GET", f"{url}{stream.path}", outcome)
+            self._sleep(wait)
+            attempt += 1
+
+    def _results(self, stream: Stream[Result], response: httpx.Response) -> Iterator[Result]:
+        reader = Reader(stream)
+        for line in response.iter_lines() if response.is_success else ():
+            if (result := reader.feed(line)) is not None:
+                yield result
