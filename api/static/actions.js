@@ -90,6 +90,7 @@ export function actionsOf(start) {
       searchFor({ chosen: bounded(state.chosen, name, range) });
     },
     between: (name, low, high) => searchFor({ chosen: bounded(state.chosen, name, { low, high }) }),
+    relax: (changes) => searchFor(changes, { focus: true }),
     widen: () => searchFor({ chosen: nothingChosen() }),
     sort: (event) => searchFor({ sort: event.target.value }),
     similar(event, hit) {

@@ -5,7 +5,7 @@ import { live } from "./vendor/lit-html/directives/live.js";
 import { repeat } from "./vendor/lit-html/directives/repeat.js";
 import { hasEnded } from "./jobs.js";
 import { language, messages } from "./messages.js";
-import { frame, icon, number } from "./view-parts.js";
+import { icon, number, sheet } from "./view-parts.js";
 import { locked } from "./view-results.js";
 import { languageSwitch } from "./views.js";
 
@@ -32,7 +32,7 @@ function sending(state, actions) {
       <p class="note">${messages.importHint}</p>
       <form class="send" @submit=${actions.send}>
         <label class="file" @dragover=${actions.hold} @drop=${actions.drop}>
-          ${icon(frame)}
+          ${icon(sheet)}
           <span class="file-name" dir="auto">${state.file ? state.file.name : messages.chooseFile}</span>
           <input id="catalogue" class="visually-hidden" type="file" accept=".csv,.tsv,.json,.jsonl,.ndjson,.parquet" aria-label=${messages.chooseFile} @change=${actions.choose}>
         </label>

@@ -30,11 +30,16 @@ async function start() {
   show({ loading: true, locked: null, problem: "" });
   try {
     const [{ collections, unusable }, imports] = await Promise.all([listCollections(), jobs.newest("import")]);
-    show({ collections, unusable, jobs: imports, collection: state.collection || (collections[0]?.name ?? "shop"), loading: false });
+    show({ collections, unusable, jobs: imports, collection: state.collection || preferred(collections), loading: false });
     imports.forEach(follow);
   } catch (error) {
     show({ loading: false, ...told(error) });
   }
+}
+
+// As on the search page: "shop" is the catalogue of the quickstart.
+function preferred(collections) {
+  return collections.some(({ name }) => name === "shop") || !collections.length ? "shop" : collections[0].name;
 }
 
 function put(job) {

@@ -4,23 +4,39 @@
 
 const PLAIN = /^[\p{L}_][\p{L}\p{N}_.-]*$/u;
 const WORDS = new Set(["and", "or", "not", "in", "contains", "exists", "true", "false"]);
+const UNITS = new Set(["currency", "price_currency", "pricecurrency"]); // of a price, shown with it
 const MOST_FACETS = 5;
 const MOST_RANGES = 2;
 
 export const nothingChosen = () => ({ values: {}, ranges: {} });
 
 // The filter expression for the server; `except` leaves the conditions on one attribute out.
-export function expression({ values, ranges, where }, except = null) {
-  const parts = where.trim() ? [`(${where.trim()})`] : [];
-  for (const [name, chosen] of Object.entries(values)) {
-    if (name !== except && chosen.length) parts.push(`${written(name)} in (${chosen.map(literal).join(", ")})`);
-  }
-  for (const [name, { low, high }] of Object.entries(ranges)) {
-    if (name === except) continue;
-    if (low !== null) parts.push(`${written(name)} >= ${low}`);
-    if (high !== null) parts.push(`${written(name)} <= ${high}`);
-  }
-  return parts.length === 1 && where.trim() ? where.trim() : parts.join(" and ");
+export function expression(narrowed, except = null) {
+  const parts = partsOf(narrowed).filter(({ name }) => name === null || name !== except);
+  return parts.length === 1 && parts[0].name === null ? narrowed.where.trim() : parts.map(({ text }) => text).join(" and ");
+}
+
+// What to change in `narrowed` so that it does without what the server proposes; null where that is beyond a press of a button.
+export function relaxation(narrowed, without) {
+  const part = partsOf(narrowed).find(({ text }) => text === without);
+  if (part?.name === null || expression(narrowed) === without) return { where: "", ...(part ? {} : { chosen: nothingChosen() }) };
+  if (!part) return null;
+  const { name, values, end } = part;
+  const chosen = { values: narrowed.values, ranges: narrowed.ranges };
+  if (values) return { chosen: { ...chosen, values: { ...chosen.values, [name]: [] } } };
+  return { chosen: bounded(chosen, name, { ...chosen.ranges[name], [end]: null }) };
+}
+
+// Every condition as the server reads it: { name, text } and the values or the end of the range; the expression by hand has no name.
+export function partsOf({ values, ranges, where }) {
+  const own = where.trim() ? [{ name: null, text: `(${where.trim()})` }] : [];
+  const chosen = Object.entries(values).filter(([, list]) => list.length);
+  const ends = Object.entries(ranges).flatMap(([name, range]) => ["low", "high"].map((end) => ({ name, end, bound: range[end] })));
+  return [
+    ...own,
+    ...chosen.map(([name, list]) => ({ name, values: list, text: `${written(name)} in (${list.map(literal).join(", ")})` })),
+    ...ends.filter(({ bound }) => bound !== null).map((part) => ({ ...part, text: `${written(part.name)} ${part.end === "low" ? ">=" : "<="} ${part.bound}` })),
+  ];
 }
 
 // Every condition by itself, for the chips above the results.
@@ -51,7 +67,7 @@ function gather(hits) {
   const found = new Map();
   for (const { attributes } of hits) {
     for (const [name, value] of Object.entries(attributes)) {
-      if (name.includes("`")) continue;
+      if (name.includes("`") || UNITS.has(name.toLowerCase())) continue;
       found.set(name, [...(found.get(name) ?? []), ...[value].flat()]);
     }
   }

@@ -92,7 +92,7 @@ async function start() {
   }
   if (!state.collections.length) {
     const [reason] = Object.values(unusable);
-    show({ loading: false, problem: { title: reason ? messages.unusable : messages.noCollections, detail: reason ?? messages.noCollectionsHint, again: true } });
+    show({ loading: false, problem: { title: reason ? messages.unusable : messages.noCollections, detail: reason ?? messages.noCollectionsHint, again: true, empty: !reason } });
     return;
   }
   const early = state.query !== query || state.picture; // the visitor was quicker than the server

@@ -102,10 +102,20 @@ async function attempt(signal, browsing) {
     const search = browsing ? { ...current(), sort: "", k: SHELF } : { ...current(), facets, cursor: "*" };
     const [result, ...others] = await Promise.all([find(search, signal), ...counts(search, signal)]);
     result.facets = (result.facets ?? []).map((facet) => others.find(({ name }) => name === facet.name) ?? facet);
-    return { facets, result, further: [], drawing: null, asked: search.where, browsing, problem: null, filterProblem: null, locked: null, announcement: browsing ? "" : messages.found(Math.max(result.total, result.hits.length)) };
+    return { facets, result, further: [], drawing: null, asked: search.where, browsing, problem: null, filterProblem: null, locked: null, announcement: announced(result, browsing) };
   } catch (error) {
     return error.name === "AbortError" ? {} : failed(error, browsing);
   }
+}
+
+// Where nothing fits, there is nothing to count and nothing nearer or further: only what is closest.
+export function fits({ browsing, result, like, sort }) {
+  return browsing || like || sort || ["answer", "broaden"].includes(result.decision);
+}
+
+function announced(result, browsing) {
+  if (browsing) return "";
+  return fits({ ...state, browsing, result }) ? messages.found(Math.max(result.total, result.hits.length)) : messages.none;
 }
 
 async function learn(collection, signal) {

@@ -79,6 +79,8 @@ function values(name, found, state, actions) {
 
 function between(name, found, state, actions) {
   const { low = null, high = null } = state.chosen.ranges[name] ?? {};
+  const telling = found && found.low !== found.high;
+  if (!telling && low === null && high === null) return nothing; // not counted yet, or the same for all
   const end = (which, value, limit, label) => html`
     <label class="end">
       <span>${messages[which]}</span>
@@ -140,6 +142,11 @@ function ownFilter(state, actions) {
       </form>
     </details>
   `;
+}
+
+// A condition in the visitor's words: "Price ≤ 50", "Brand Acme, Apex".
+export function condition({ name, values, end, bound }) {
+  return `${nameOf(name)} ${values ? values.map(shown).join(", ") : span({ low: null, high: null, [end]: bound })}`;
 }
 
 function shown(value) {

@@ -5,10 +5,13 @@ import { live } from "./vendor/lit-html/directives/live.js";
 import { repeat } from "./vendor/lit-html/directives/repeat.js";
 import { link } from "./address.js";
 import { messages, nameOf } from "./messages.js";
+import { fits } from "./searching.js";
 import { drawing } from "./view-drawing.js";
-import { chips } from "./view-narrow.js";
+import { partsOf, relaxation } from "./narrowing.js";
+import { chips, condition } from "./view-narrow.js";
 import { frame, icon, number, padlock, percent, priceOf, sized } from "./view-parts.js";
 
+const SHOWN = /^(the picture|document )/; // how the server names a term that is no words
 const EAGER = 8; // pictures likely to be on the first screen
 
 export function results(state, actions) {
@@ -18,8 +21,9 @@ export function results(state, actions) {
   const { hits } = state.result;
   return html`
     ${bar(state, actions)} ${chips(state, actions)}
-    ${drawing(state, actions, grid)} ${hits.length ? grid(hits, state, actions) : empty(state)}
-    ${state.further.length ? html`<h3 class="further">${messages.further}</h3>${grid(state.further, state, actions)}` : nothing}
+    ${relaxing(state, actions)} ${drawing(state, actions, grid)}
+    ${hits.length ? grid(fits(state) ? hits : [...hits, ...state.further], state, actions) : empty(state)}
+    ${state.further.length && fits(state) ? html`<h3 class="further">${messages.further}</h3>${grid(state.further, state, actions)}` : nothing}
     ${state.result.cursor && hits.length
       ? html`<p class="more">
           <button class="button" type="button" aria-disabled=${state.turning ? "true" : "false"} @click=${actions.more}>${messages.more}</button>
@@ -37,7 +41,7 @@ function bar(state, actions) {
       <div class="verdict">
         ${browsing ? nothing : meter(result)}
         <h2 id="verdict" tabindex="-1">${verdict(state)}</h2>
-        ${browsing && !state.asked ? nothing : html`<p>${facts(result, state)}</p>`}
+        ${browsing && !state.asked ? nothing : html`<p>${facts(state)}</p>`}
       </div>
       ${browsing ? nothing : sorting(state, actions)}
     </div>
@@ -58,8 +62,34 @@ function verdict({ browsing, result, like, query, picture }) {
   return result.decision === "broaden" ? messages.broaden : messages.none;
 }
 
-function facts(result, { asked, browsing }) {
-  const parts = browsing ? [] : [messages.found(Math.max(result.total, result.hits.length))];
+// What the query could do without, when it has no answer and something less would: one press away.
+function relaxing(state, actions) {
+  const { result, browsing } = state;
+  const proposed = browsing ? [] : (result.broaden ?? []).map((item) => ({ ...item, changes: relaxed(item, state) })).filter(({ changes }) => changes);
+  if (!proposed.length) return nothing;
+  return html`
+    <p class="relaxing">
+      <span>${messages.relax}</span>
+      ${proposed.map(({ changes, matches, ...item }) => html`<button class="tag" type="button" @click=${() => actions.relax(changes)}>${without(item, state)} <span class="count">${number(matches)}</span></button>`)}
+    </p>
+  `;
+}
+
+function relaxed({ kind, without }, state) {
+  if (kind === "filter") return relaxation({ ...state.chosen, where: state.where }, without);
+  return SHOWN.test(without) ? { picture: null, like: null } : { query: "" };
+}
+
+function without(item, state) {
+  const part = item.kind === "filter" && partsOf({ ...state.chosen, where: state.where }).find(({ text }) => text === item.without);
+  if (part?.name) return condition(part);
+  if (item.kind === "filter") return messages.theFilter;
+  return SHOWN.test(item.without) ? (state.picture ? messages.thePicture : messages.theProduct) : `“${item.without}”`;
+}
+
+function facts(state) {
+  const { result, asked, browsing } = state;
+  const parts = browsing || !fits(state) ? [] : [messages.found(Math.max(result.total, result.hits.length))];
   if (result.confidence !== null && result.decision === "answer") parts.push(messages.sure(percent(result.confidence)));
   if (asked) parts.push(messages.admitted(result.admitted));
   return parts.join(" · ");
@@ -101,7 +131,8 @@ function card(hit, index, state, actions) {
           ${hit.image
             ? html`<img src=${sized(hit.image, 400)} alt=${messages.photoOf(title)} loading=${index < EAGER ? "eager" : "lazy"} decoding="async"
                 width="400" height="400" draggable="false" @error=${broken}>`
-            : html`<span class="no-photo">${icon(frame)}</span>`}
+            : nothing}
+          <span class="no-photo">${icon(frame)}</span>
           <span class="hover-hint" aria-hidden="true">${messages.showSimilar}</span>
         </span>
         ${brand ? html`<span class="brand-name" dir="auto">${brand}</span>` : nothing}
@@ -125,6 +156,7 @@ function empty({ asked }) {
       ${icon(frame)}
       <h2 id="verdict" tabindex="-1">${messages.nothing}</h2>
       <p>${asked ? messages.nothingFilter : messages.nothingEmpty}</p>
+      ${asked ? nothing : html`<a class="button" href="/admin">${messages.importTitle}</a>`}
     </div>
   `;
 }
@@ -134,6 +166,7 @@ function failure({ problem }, actions) {
     <div class="message">
       <h2 id="verdict" tabindex="-1">${problem.title}</h2>
       <p>${problem.detail}</p>
+      ${problem.empty ? html`<a class="button strong" href="/admin">${messages.importTitle}</a>` : nothing}
       ${problem.again ? html`<button class="button" type="button" @click=${actions.retry}>${messages.again}</button>` : nothing}
     </div>
   `;

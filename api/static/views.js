@@ -21,6 +21,7 @@ export function page(state, actions) {
           ${results(state, actions)}
         </main>
       </div>
+      <footer><a href="/admin">${messages.admin}</a> <a href="/docs">API</a></footer>
       <p class="visually-hidden" role="status" aria-live="polite">${state.announcement}</p>
       <div class="drop-overlay" ?hidden=${!state.dragging}><p>${icon(frame)}${messages.dropNow}</p></div>
     </div>

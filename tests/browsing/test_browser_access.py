@@ -1,29 +1,12 @@
 """The page is for everyone, everywhere: accessibility, small screens, quiet motion, steady layout, a strict policy."""
 
-from functools import partial
-
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import expect
 
-from tests.browser import CARDS, PHONE, drop, fill_shop, first, search, transfer_of
+from tests.browsing.visitor import CARDS, PHONE, drop, first, search, transfer_of
 
 pytestmark = pytest.mark.browser
-
-
-@pytest.fixture(scope="module")
-def shop(toy_server):
-    return fill_shop(toy_server)
-
-
-@pytest.fixture
-def visit(visits, shop):
-    return partial(visits, shop.address)
-
-
-@pytest.fixture
-def page(visit):
-    return visit().open()
 
 
 def states(page, address):

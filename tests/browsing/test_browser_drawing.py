@@ -4,13 +4,12 @@ The drawing itself is played: what draws is tried in the tests of the generation
 """
 
 import json
-from functools import partial
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import expect
 
-from tests.browser import CARDS, fill_shop, first, let_server_do, search
+from tests.browsing.visitor import CARDS, first, let_server_do, search
 from tests.conftest import one_colour
 
 pytestmark = pytest.mark.browser
@@ -18,16 +17,6 @@ pytestmark = pytest.mark.browser
 PICTURE = f"data:image/png;base64,{one_colour('purple')}"
 JOB = {"id": "ab12", "kind": "generate", "collection": "shop", "message": "", "attempts": 1, "cancel_requested": False}
 JOB |= {"created_at": "2026-03-02T09:30:00.000+00:00", "updated_at": "2026-03-02T09:30:00.000+00:00", "result": None}
-
-
-@pytest.fixture(scope="module")
-def shop(toy_server):
-    return fill_shop(toy_server)
-
-
-@pytest.fixture
-def visit(visits, shop):
-    return partial(visits, shop.address)
 
 
 @pytest.fixture

@@ -5,14 +5,9 @@ from functools import partial
 import pytest
 from playwright.sync_api import expect
 
-from tests.browser import fill_shop, first, let_server_do
+from tests.browsing.visitor import first, let_server_do
 
 pytestmark = pytest.mark.browser
-
-
-@pytest.fixture(scope="module")
-def shop(toy_server):
-    return fill_shop(toy_server)
 
 
 @pytest.fixture

@@ -1,12 +1,11 @@
 """Narrowing, sorting and turning pages in the page."""
 
 import re
-from functools import partial
 
 import pytest
 from playwright.sync_api import expect
 
-from tests.browser import CARDS, PHONE, fill_shop, first
+from tests.browsing.visitor import CARDS, PHONE, fill_shop, first
 
 pytestmark = pytest.mark.browser
 
@@ -20,21 +19,11 @@ def shop(toy_server):
     return fill_shop(toy_server)
 
 
-@pytest.fixture
-def visit(visits, shop):
-    return partial(visits, shop.address)
-
-
-@pytest.fixture
-def page(visit):
-    return visit().open()
-
-
 def test_a_filter_narrows_and_a_wrong_one_says_where(visit):
     visitor = visit()
     visitor.tolerated = "422"
     page = visitor.open("/?c=shop&q=mug")
-    page.get_by_text("Own filter").click()
+    page.get_by_text("Custom filter").click()
     where = page.get_by_label("Only products that match")
     where.fill("price < < 30")
     page.keyboard.press("Enter")
@@ -117,7 +106,33 @@ def test_pages_follow_one_another_without_repeating(visit):
     page.get_by_role("button", name="Show more").click()
     expect(page.locator(CARDS)).to_have_count(60)
     expect(page.get_by_role("button", name="Show more")).to_have_count(0)
+    expect(page.get_by_label("Price, at most")).to_have_attribute("placeholder", "59")  # facets are those of the first page
+    expect(page.get_by_role("checkbox", name="yes")).to_be_visible()
     assert len({card.get_attribute("href") for card in page.locator(CARDS).all()}) == 60
+
+
+PROPOSED = [
+    {"kind": "filter", "without": "price <= 20", "matches": 4, "confidence": 0.9},
+    {"kind": "filter", "without": "brand in ('Acme')", "matches": 2, "confidence": 0.8},
+    {"kind": "filter", "without": "something the page did not ask", "matches": 1, "confidence": 0.8},
+]
+
+
+def test_what_the_server_proposes_to_relax_is_one_press_away(visit):
+    page = visit().page
+
+    def propose(route):
+        proposed = PROPOSED if "<= 20" in route.request.post_data_json.get("where", "") else []
+        route.fulfill(json=route.fetch().json() | {"decision": "broaden", "broaden": proposed})
+
+    page.route("**/search/text", propose)
+    page.goto(visit().address + "/?c=shop&q=mug&f.brand=Acme&r.price=..20")
+    relaxing = page.locator(".relaxing")
+    expect(relaxing.get_by_role("button")).to_have_text(["Price ≤ 20 4", "Brand Acme 2"])
+    relaxing.get_by_role("button", name="Price").click()
+    expect(relaxing).to_have_count(0)
+    expect(page.locator(".chips")).to_have_text(re.compile("Acme"))
+    expect(page.locator(".grid").first.locator(CARDS)).to_have_count(3)
 
 
 def test_truth_values_are_facets_too(visit):

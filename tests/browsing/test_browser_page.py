@@ -1,7 +1,6 @@
 """The search page as a visitor meets it: a real Chromium against the real server."""
 
 import re
-from functools import partial
 from pathlib import Path
 
 import pytest
@@ -9,24 +8,9 @@ from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import expect
 
 from api.keys import KeyRequest, KeyRing
-from tests.browser import CARDS, HOSTILE, fill_shop, first, search
+from tests.browsing.visitor import CARDS, HOSTILE, fill_shop, first, search
 
 pytestmark = pytest.mark.browser
-
-
-@pytest.fixture(scope="module")
-def shop(toy_server):
-    return fill_shop(toy_server)
-
-
-@pytest.fixture
-def visit(visits, shop):
-    return partial(visits, shop.address)
-
-
-@pytest.fixture
-def page(visit):
-    return visit().open()
 
 
 def test_landing_shows_the_catalogue_and_what_can_be_done(page):
@@ -193,6 +177,24 @@ def test_a_server_without_collections_says_what_to_do(visit):
     page.route("**/v1/collections", lambda route: route.fulfill(json={"collections": [], "unusable": {}}))
     page.goto(visit().address + "/")
     expect(page.get_by_role("heading", level=2)).to_have_text("There is no collection yet")
+    page.get_by_role("link", name="Import a catalogue").click()
+    expect(page.get_by_role("heading", level=1)).to_have_text("Manage")
+
+
+def test_a_picture_that_does_not_come_leaves_its_place(visit):
+    visitor = visit()
+    visitor.tolerated = "404"
+    visitor.page.route("**/image?**", lambda route: route.fulfill(status=404))
+    page = visitor.open("/?c=shop&q=red")
+    expect(first(page).locator(".no-photo")).to_be_visible()
+
+
+def test_a_server_that_answers_no_json_is_said_to_be_away(visit):
+    visitor = visit()
+    visitor.tolerated = "502"
+    visitor.page.route("**/search/text", lambda route: route.fulfill(status=502, body="<h1>Bad gateway</h1>"))
+    page = visitor.open("/?c=shop&q=red")
+    expect(page.get_by_text("The server cannot be reached.")).to_be_visible()
 
 
 def test_a_collection_that_cannot_be_opened_says_why(visit):
@@ -220,7 +222,11 @@ def test_confidence_is_put_into_words(page, decision, confidence, words):
     page.route("**/search/text", reword)
     search(page, "red")
     expect(page.get_by_role("heading", level=2)).to_have_text(words)
-    expect(page.locator(".verdict p")).to_have_text("2 products found · 93% sure" if decision == "answer" else "2 products found")
+    said = {"answer": "2 products found · 93% sure", "broaden": "2 products found"}.get(decision, "")
+    expect(page.locator(".verdict p")).to_have_text(said)
+    expect(page.get_by_role("status")).to_have_text(said.partition(" ·")[0] or words)
+    expect(page.get_by_role("heading", name="Further away")).to_have_count(1 if said else 0)
+    expect(page.locator(CARDS)).to_have_count(9)
 
 
 def test_the_page_speaks_the_visitors_language(visit):

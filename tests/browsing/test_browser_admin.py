@@ -1,45 +1,20 @@
 """Importing a catalogue in the browser: upload, progress, the rows that were refused, another try; with and without a key."""
 
-import re
-import subprocess
-import sys
-import threading
-from functools import partial
-from pathlib import Path
-from types import SimpleNamespace
-
-import httpx
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import expect
 
-from tests.browser import PHONE
+from tests.browsing.visitor import PHONE
 
 pytestmark = pytest.mark.browser
 
-ROOT = Path(__file__).parent.parent
 CATALOGUE = "id,title,price\n1,red toy car,9.5\n2,blue teddy bear,19\n,no id,3\n4,,2\n5,<b>wooden</b> train,25\n"
 
 
 @pytest.fixture(scope="module")
-def shop(tmp_path_factory):
+def shop(bundle_server):
     """The real command over an empty folder: an import runs in a process of its own, with the encoder of the settings."""
-    command = [sys.executable, "-m", "cli", "serve", "--port", "0", "--data", str(tmp_path_factory.mktemp("managed"))]
-    server = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True)
-    address = next(found[0] for line in server.stderr if (found := re.search(r"http://\S+", line)))
-    drain = threading.Thread(target=server.stderr.read, daemon=True)
-    drain.start()
-    with httpx.Client(base_url=address, timeout=30) as client:
-        yield SimpleNamespace(address=address, client=client)
-    server.terminate()
-    server.wait(30)
-    drain.join()
-    server.stderr.close()
-
-
-@pytest.fixture
-def visit(visits, shop):
-    return partial(visits, shop.address)
+    return bundle_server
 
 
 def catalogue(text=CATALOGUE, name="toys.csv"):

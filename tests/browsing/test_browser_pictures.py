@@ -2,31 +2,15 @@
 
 import base64
 import re
-from functools import partial
 
 import pytest
 from playwright.sync_api import expect
 
 from engine.testing import COLOURS
-from tests.browser import CARDS, PHONE, drop, file_of, fill_shop, first, search, transfer_of
+from tests.browsing.visitor import CARDS, PHONE, drop, file_of, first, search, transfer_of
 from tests.conftest import one_colour
 
 pytestmark = pytest.mark.browser
-
-
-@pytest.fixture(scope="module")
-def shop(toy_server):
-    return fill_shop(toy_server)
-
-
-@pytest.fixture
-def visit(visits, shop):
-    return partial(visits, shop.address)
-
-
-@pytest.fixture
-def page(visit):
-    return visit().open()
 
 
 def check_picture_search(page, title):
