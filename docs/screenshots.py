@@ -1,6 +1,7 @@
 """Takes the pictures of the pages that the README shows: `make screenshots`.
 
-It indexes the example shop into a folder of its own, serves it on a free port, and looks at it with Chromium.
+It indexes the example catalogues into a folder of its own, serves them on a free port, and looks at them with Chromium. A font for
+Chinese must be there (Debian: fonts-noto-cjk).
 """
 
 import io
@@ -21,6 +22,7 @@ ROOT = Path(__file__).resolve().parent.parent
 IMAGES = ROOT / "docs/images"
 DESK = {"viewport": {"width": 1280, "height": 800}}
 PHONE = {"viewport": {"width": 360, "height": 740}, "device_scale_factor": 2, "has_touch": True, "is_mobile": True}
+CATALOGUES = {"shop": "examples/shop/products.csv", "emoji": "examples/emoji/emoji.jsonl"}
 MAX_BYTES = 300_000
 
 
@@ -37,6 +39,18 @@ def compose(page: Page, address: str) -> None:
     page.get_by_alt_text("Your picture").wait_for()
     page.get_by_role("searchbox").fill("blue")
     page.locator(".weights").wait_for()
+
+
+def chinese(page: Page, address: str) -> None:
+    """Show a search of the emoji in Chinese."""
+    page.goto(f"{address}/?c=emoji&q=生日蛋糕")
+
+
+def drawing(page: Page, address: str) -> None:
+    """Show a drawing of what the shop does not have."""
+    page.goto(f"{address}/?c=shop&q=helicopter")
+    page.get_by_role("button", name="Draw it").click()
+    page.locator("#drawing-title").wait_for(timeout=120_000)
 
 
 def phone(page: Page, address: str) -> None:
@@ -58,19 +72,22 @@ def manage(page: Page, address: str) -> None:
 SHOTS = {
     "search": (search, DESK | {"color_scheme": "light"}),
     "compose": (compose, DESK | {"color_scheme": "dark"}),
+    "chinese": (chinese, DESK | {"color_scheme": "light", "locale": "zh-CN"}),
+    "drawing": (drawing, DESK | {"color_scheme": "light"}),
     "phone": (phone, PHONE | {"color_scheme": "light"}),
     "manage": (manage, DESK | {"color_scheme": "light"}),
 }
 
 
 @contextmanager
-def example_shop() -> Iterator[str]:
-    """Index and serve the example shop; lends its address."""
+def example_catalogues() -> Iterator[str]:
+    """Index and serve the example catalogues; lends the address."""
     with tempfile.TemporaryDirectory() as data:
         command = [sys.executable, "-m", "cli"]
         environment = {name: value for name, value in os.environ.items() if not name.startswith("SEMBLANCE_")}
-        shop = ["examples/shop/products.csv", "--collection", "shop", "--data", data]
-        subprocess.run([*command, "index", *shop], cwd=ROOT, env=environment, check=True)  # noqa: S603  our own command
+        for collection, catalogue in CATALOGUES.items():
+            source = [catalogue, "--collection", collection, "--data", data]
+            subprocess.run([*command, "index", *source], cwd=ROOT, env=environment, check=True)  # noqa: S603  our own command
         server = subprocess.Popen(  # noqa: S603  our own command
             [*command, "serve", "--data", data, "--port", "0"], cwd=ROOT, env=environment, stderr=subprocess.PIPE, text=True
         )
@@ -84,7 +101,7 @@ def example_shop() -> Iterator[str]:
 def main() -> None:
     """Take every picture."""
     chromium = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-    with example_shop() as address, sync_playwright() as playwright:
+    with example_catalogues() as address, sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox", "--disable-gpu"])
         for name, (show, options) in SHOTS.items():
             page = browser.new_context(reduced_motion="reduce", **options).new_page()
