@@ -24,7 +24,7 @@ WORKDIR /data
 VOLUME /data
 EXPOSE 8000
 HEALTHCHECK --interval=15s --timeout=5s --start-period=60s \
-    CMD ["python", "-c", "import urllib.request; urllib.request.urlopen('http://127.0.0.1:8000/readyz', timeout=4)"]
+    CMD ["python", "-c", "import os, urllib.request as r; r.urlopen(f\"http://127.0.0.1:{os.environ.get('SEMBLANCE_PORT', '8000')}/readyz\", timeout=4)"]
 STOPSIGNAL SIGTERM
 ENTRYPOINT ["semblance"]
 CMD ["serve"]
