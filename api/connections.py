@@ -1,5 +1,6 @@
 """How long and how many connections may wait: a client that sends its headers a byte at a time, or opens thousands, gets closed.
 
+So is one that asks and does not read the answer, which would be held for it for ever.
 uvicorn itself waits for ever for the first request of a connection, and its parser for headers of any size. Slow bodies are in
 `api.limits`.
 """
@@ -15,6 +16,8 @@ logger = logging.getLogger(__name__)
 
 HEADERS_S = 10.0
 HEADERS_BYTES = 65_536
+UNREAD_S = 60.0
+"""How long a client may take nothing of an answer."""
 SPARE_FILES = 256
 """Open files left for collections, caches and the log when every connection is taken."""
 
@@ -29,6 +32,7 @@ class BoundedProtocol(HttpToolsProtocol):
     """HTTP/1.1 whose connections are bounded in number, and each in the time and the bytes it may take to say what it wants."""
 
     _late: asyncio.TimerHandle | None = None
+    _unread: asyncio.TimerHandle | None = None
     _in_head = False
     _idle_bytes = 0
 
@@ -93,8 +97,19 @@ class BoundedProtocol(HttpToolsProtocol):
         self._idle_bytes = 0
         super().on_body(body)
 
+    def pause_writing(self) -> None:
+        """Note that the client does not read as fast as it is answered."""
+        super().pause_writing()
+        self._await_reader()
+
+    def resume_writing(self) -> None:
+        """Note that it has caught up."""
+        self._forget_reader()
+        super().resume_writing()
+
     def connection_lost(self, exc: Exception | None) -> None:
-        """Forget the clock."""
+        """Forget the clocks."""
+        self._forget_reader()
         if self._late is not None:
             self._late.cancel()
             self._late = None
@@ -111,3 +126,18 @@ class BoundedProtocol(HttpToolsProtocol):
         self._late = None
         if self._waits_for_head() and not self.transport.is_closing():
             self.transport.close()
+
+    def _await_reader(self) -> None:
+        left = self.transport.get_write_buffer_size()
+        self._unread = self.loop.call_later(UNREAD_S, self._give_up_reader, left)
+
+    def _give_up_reader(self, left: int) -> None:
+        if self.transport.get_write_buffer_size() < left:
+            self._await_reader()
+        else:
+            self.transport.abort()
+
+    def _forget_reader(self) -> None:
+        if self._unread is not None:
+            self._unread.cancel()
+            self._unread = None

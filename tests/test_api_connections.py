@@ -1,6 +1,8 @@
 """Clients that only hold connections: slow headers, silence, thousands at once."""
 
+import contextlib
 import http.client
+import json
 import socket
 import time
 
@@ -9,6 +11,7 @@ import pytest
 PRELUDE = """
 import api.connections as connections
 connections.HEADERS_S = 1.0
+connections.UNREAD_S = 1.0
 connections.most_connections = lambda: 40
 """
 
@@ -131,6 +134,38 @@ def test_a_request_under_way_is_not_closed(server):
         time.sleep(1.5)  # the headers are complete, the body is not
         connection.sendall(body)
         assert connection.recv(1000).startswith(b"HTTP/1.1 200")
+
+
+ANSWERS = 6
+
+
+def ask_for_much(server):
+    """Ask for answers of some megabytes together, more than the buffers of both sides hold; returns how long they are, too."""
+    body = json.dumps({"input": [f"mug {n}" for n in range(2_000)]}).encode()
+    head = b"POST /v1/embeddings HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+    connection = connect(server)
+    connection.sendall((head + b"Content-Length: %d\r\n\r\n%b" % (len(body), body)) * ANSWERS)
+    first = connection.recv(1_000)
+    length = int(first.lower().split(b"content-length: ")[1].split(b"\r\n")[0]) + first.index(b"\r\n\r\n") + 4
+    return connection, len(first), ANSWERS * length
+
+
+def test_an_answer_that_nobody_reads_is_not_kept_for_ever(server):
+    connection, received, expected = ask_for_much(server)
+    with connection, contextlib.suppress(ConnectionResetError):
+        time.sleep(4)
+        while chunk := connection.recv(1_000_000):
+            received += len(chunk)
+    assert received < expected
+
+
+def test_a_client_that_reads_slowly_gets_its_answer(server):
+    connection, received, expected = ask_for_much(server)
+    with connection:
+        while received < expected and (chunk := connection.recv(50_000)):
+            received += len(chunk)
+            time.sleep(0.01)
+    assert received == expected
 
 
 def test_too_many_connections_are_turned_away_and_the_others_are_served(server):
