@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, Protocol, TypeAlias
 
 from api.errors import status_of
-from api.jobstore import Job, JobStore, State
+from api.jobstore import Job, JobStore, Reach, State
 from engine.errors import SemblanceError, StorageError
 
 logger = logging.getLogger(__name__)
@@ -85,9 +85,11 @@ class Jobs:
         """Return one job; raises `NotFound`."""
         return self._store.get(id)
 
-    def newest(self, *, kind: str | None = None, collection: str | None = None, limit: int = 50) -> list[Job]:
-        """List the newest jobs first."""
-        return self._store.newest(kind=kind, collection=collection, limit=limit)
+    def newest(
+        self, *, kind: str | None = None, collection: str | None = None, limit: int = 50, reach: Reach | None = None
+    ) -> list[Job]:
+        """List the newest jobs first, of those within `reach`."""
+        return self._store.newest(kind=kind, collection=collection, limit=limit, reach=reach)
 
     def cancel(self, id: str) -> Job:
         """Ask a job to end; raises `NotFound`. One that waits never begins, one that runs ends soon."""

@@ -18,6 +18,8 @@ import orjson
 from engine.errors import NotFound, Overloaded, StorageError
 
 State: TypeAlias = Literal["queued", "running", "done", "failed", "cancelled"]
+Reach: TypeAlias = tuple[str, Sequence[str]]
+"""Which jobs somebody sees: those that the API key of this id asked for, and those of these collections."""
 
 FILE = "_jobs.sqlite"
 KEPT_S = 30 * 86_400
@@ -97,10 +99,16 @@ class JobStore:
             raise NotFound(f"there is no job {id[:80]!r}: it never was, or ended more than {KEPT_S // 86_400} days ago")
         return rows[0]
 
-    def newest(self, *, kind: str | None = None, collection: str | None = None, limit: int = 50) -> list[Job]:
-        """List the newest jobs first, of one kind or one collection if asked."""
-        where = "WHERE (?1 IS NULL OR kind = ?1) AND (?2 IS NULL OR collection = ?2) ORDER BY number DESC LIMIT ?3"
-        return self._rows(where, (kind, collection, limit))
+    def newest(
+        self, *, kind: str | None = None, collection: str | None = None, limit: int = 50, reach: Reach | None = None
+    ) -> list[Job]:
+        """List the newest jobs first, of one kind or one collection if asked, and of those within `reach`."""
+        key, collections = reach or (None, ())
+        where = (
+            "WHERE (?1 IS NULL OR kind = ?1) AND (?2 IS NULL OR collection = ?2) "
+            "AND (?4 IS NULL OR key = ?4 OR collection IN (SELECT value FROM json_each(?5))) ORDER BY number DESC LIMIT ?3"
+        )
+        return self._rows(where, (kind, collection, limit, key, orjson.dumps(list(collections)).decode()))
 
     def counts(self) -> dict[tuple[str, str], int]:
         """Count the jobs by kind and state."""

@@ -90,6 +90,12 @@ def test_a_key_sees_and_cancels_what_it_may(toy_engine):
         assert client.get("/v1/jobs").status_code == 401
         assert len(client.get("/v1/jobs", headers=keys["shop"]).json()["jobs"]) == 2
         assert client.get("/v1/jobs", headers=keys["other"]).json() == {"jobs": []}
+        foreign, unbound = submit("toy", {}, collection="cellar").id, submit("toy", {}).id
+        found = {
+            name: client.get("/v1/jobs", params={"limit": 2}, headers=keys[name]).json()["jobs"] for name in ("shop", "writer")
+        }
+        assert [job["id"] for job in found["shop"]] == [own, theirs], "newer jobs of others take no room in the list"
+        assert [job["id"] for job in found["writer"]] == [unbound, foreign]
         assert client.get(f"/v1/jobs/{own}", headers=keys["other"]).status_code == 404
         assert client.delete(f"/v1/jobs/{theirs}", headers=keys["shop"]).status_code == 403
         assert client.delete(f"/v1/jobs/{own}", headers=keys["shop"]).status_code == 202

@@ -67,7 +67,9 @@ async def list_jobs(
     limit: Annotated[int, Query(ge=1, le=200, description="How many to list at most.")] = 50,
 ) -> Response:
     """List the newest jobs that the key reaches."""
-    jobs = await services.workers.run(lambda: services.jobs.newest(kind=kind, collection=collection, limit=limit))
+    key = key_of(request.scope)
+    reach = None if key is None or key.collections is None else (key.id, key.collections)
+    jobs = await services.workers.run(lambda: services.jobs.newest(kind=kind, collection=collection, limit=limit, reach=reach))
     return json_answer({"jobs": [job_as_dict(job) for job in jobs if _sees(request, job)]})
 
 
