@@ -201,7 +201,7 @@ def beside_compaction(collection: Collection, catalogue: Catalogue, queries: Vec
         collection.search(queries[number % len(queries)][None], K, weights=weights)
 
     alone = milliseconds(ask, 5 * len(queries))
-    fill(collection, documents(Catalogue(catalogue.base, min(catalogue.rows, CHANGED), catalogue.titles)))
+    fill(collection, islice(documents(catalogue), CHANGED))
     pending = milliseconds(ask, 5 * len(queries))
     extent: Extent = "mergeable" if catalogue.rows <= REMADE_ROWS else "due"
     times, start = [], time.perf_counter()

@@ -24,7 +24,7 @@ from engine.index.wording import Wording
 from engine.ranking import fuse, lifted
 
 EXACT_DOCUMENTS = 4_000  # scanning so many costs as much processor time as searching inverted lists with a selector, 4 ms
-SCAN_GAIN = 10  # so many times as many where one view decides: FAISS scans them without widening them first
+SCAN_GAIN = 5  # so many times as many where one view decides: FAISS scans them without widening them first
 SCAN_CELLS = 4_000_000  # scores held at a time during a scan, 16 MB per view
 
 Weights = Float32[np.ndarray, "q 2"]
@@ -92,7 +92,9 @@ def find_with_words(
     """
     check_vectors(vectors)
     lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
-    asked = _Asked(vectors / np.where(lengths > 0, lengths, 1), weights, k, wordings, snapshot.probes)
+    wordless = all(wording is None for wording in wordings)
+    alone = wordless and not weights.all(axis=1).any()
+    asked = _Asked(vectors / np.where(lengths > 0, lengths, 1), weights, k, None if wordless else wordings, snapshot.probes, alone)
     selections = (selection for selection in snapshot.select(where) if len(selection))
     parts = [_scored(selection.part, asked, _contenders(selection, asked)) for selection in selections]
     return _ranked(parts, len(vectors), k)
@@ -105,16 +107,12 @@ class _Asked:
     vectors: Vectors
     weights: Weights
     k: int
-    wordings: Sequence[Wording | None]
+    wordings: Sequence[Wording | None] | None
     probes: int  # inverted lists visited, 0 to scan everything
+    alone: bool  # one view decides everything
 
     def __len__(self) -> int:
         return len(self.vectors)
-
-    @property
-    def alone(self) -> bool:
-        """Whether one view decides everything."""
-        return not self.weights.all(axis=1).any() and all(wording is None for wording in self.wordings)
 
     @property
     def wanted(self) -> Wanted:
@@ -125,13 +123,14 @@ class _Asked:
         """Keep some of the queries."""
         if len(rows) == len(self):
             return self
-        return _Asked(self.vectors[rows], self.weights[rows], self.k, [self.wordings[row] for row in rows], self.probes)
+        wordings = None if self.wordings is None else [self.wordings[row] for row in rows]
+        return _Asked(self.vectors[rows], self.weights[rows], self.k, wordings, self.probes, self.alone)
 
 
 def _contenders(selection: Selection, asked: _Asked) -> Pairs:
     """List the documents of one part that may be among the `k` best of each query."""
     part, left = selection.part, np.arange(len(asked))
-    if isinstance(part, Delta) or all(part.rows(view).resident for view in VIEWS):
+    if isinstance(part, Delta) or (not asked.alone and all(part.rows(view).resident for view in VIEWS)):
         return _joined(_scan(selection, asked))
     found: list[Pairs] = []
     for way in _ways(selection, asked):
@@ -154,7 +153,7 @@ def _ways(selection: Selection, asked: _Asked) -> list[ViewSearch]:
 
 def _by_views(search: ViewSearch, selection: Selection, asked: _Asked) -> tuple[Pairs, np.ndarray]:
     """Gather candidates view by view, and by words; tells which queries are undecided, which have none then."""
-    found, undecided = [_worded(selection, asked)], np.zeros(len(asked), bool)
+    found, undecided = [] if asked.wordings is None else [_worded(selection, asked.wordings, asked.k)], np.zeros(len(asked), bool)
     for column, view in enumerate(VIEWS):
         asking = np.flatnonzero((asked.weights[:, column] > 0) & ~undecided)
         if len(asking) and len(selection.part.rows(view)):
@@ -162,6 +161,8 @@ def _by_views(search: ViewSearch, selection: Selection, asked: _Asked) -> tuple[
             found.append(Pairs(asking[near.owners], near.documents))
             undecided[asking[near.undecided]] = True
     pairs = _distinct(found, len(selection.part))
+    if not undecided.any():
+        return pairs, undecided
     return Pairs(*(column[~undecided[pairs.owners]] for column in pairs)), undecided
 
 
@@ -177,17 +178,17 @@ def _scanned_view(selection: Selection, view: View, wanted: Wanted) -> Near:
     return scanned_documents(selection.part.rows(view), selection.documents, wanted)
 
 
-def _worded(selection: Selection, asked: _Asked) -> Pairs:
+def _worded(selection: Selection, wordings: Sequence[Wording | None], k: int) -> Pairs:
     """List the admitted documents that have most of a query's words."""
     found = []
-    for wording in asked.wordings:
+    for wording in wordings:
         numbers = np.zeros(0, np.int64)
         if wording is not None:
             numbers, lifts = wording.lifts(selection.part)
-            if selection.documents is not None:
-                admitted = np.isin(numbers, selection.documents, assume_unique=True)
+            if selection.mask is not None:
+                admitted = selection.mask[numbers]
                 numbers, lifts = numbers[admitted], lifts[admitted]
-            numbers = numbers[contenders(lifts, asked.k)]
+            numbers = numbers[contenders(lifts, k)]
         found.append(numbers)
     return _joined(found)
 
@@ -204,9 +205,9 @@ def _scan(selection: Selection, asked: _Asked) -> list[np.ndarray]:
             else np.full((len(block), len(selection)), np.nan, np.float32)
             for column, view in enumerate(VIEWS)
         ]
-        for row, wording in enumerate(block.wordings):
+        for row in range(len(block)):
             scores = fuse(cosines[0][row], cosines[1][row], block.weights[row])
-            if wording is not None:
+            if block.wordings is not None and (wording := block.wordings[row]) is not None:
                 scores = lifted(scores, _spread(*wording.lifts(selection.part), selection.documents, len(selection.part)))
             picks.append(contenders(scores, asked.k))
     return picks if selection.documents is None else [selection.documents[pick] for pick in picks]
@@ -233,6 +234,8 @@ def _scored(part: Segment | Delta, asked: _Asked, pairs: Pairs) -> tuple[np.ndar
     )  # fp16 rounds past 1
     cosines = fuse(image, title, asked.weights[0] if len(asked) == 1 else asked.weights[owners])
     words, lifts = np.zeros((2, len(documents)), np.float32)
+    if asked.wordings is None:
+        return owners, Found(part.keys[documents], cosines, image, title, words, lifts)
     for number, wording in enumerate(asked.wordings):
         if wording is not None:
             own = slice(*np.searchsorted(owners, (number, number + 1)))
@@ -246,9 +249,9 @@ def _ranked(parts: Sequence[tuple[np.ndarray, Found]], queries: int, k: int) -> 
     none = Found(np.zeros(0, np.int64), *(np.zeros(0, np.float32) for _ in range(5)))
     owners = np.concatenate([np.zeros(0, np.int64), *(owners for owners, _ in parts)])
     columns = [[getattr(found, field.name) for found in (none, *(found for _, found in parts))] for field in fields(Found)]
-    joined = [np.concatenate(column) for column in columns]
+    joined = [np.concatenate(column) if len(column) != 2 else column[1] for column in columns]
     keys, scores = joined[:2]
-    order = np.lexsort((keys, -scores, owners))
+    order = np.lexsort((keys, -scores) if queries == 1 else (keys, -scores, owners))
     order = order[scores[order] > -np.inf]
     joined = [column[order] for column in joined]
     starts = np.searchsorted(owners[order], np.arange(queries + 1)).tolist()

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
-from jaxtyping import Float32, Int64
+from jaxtyping import Bool, Float32, Int64
 
 from engine.datatypes import Vector
 from engine.index.ann import to_float32
@@ -71,23 +71,26 @@ class Rows:
         """Score each of `documents` against the query at the same place of `owners`, as `rescore` does."""
         if not len(self):
             return np.full(len(documents), np.nan, np.float32)
-        rows, counts = self.of(documents)
-        askers = owners if self.one_each else np.repeat(owners, counts)
+        rows, counts = (documents, None) if self.one_each else self.of(documents)
+        askers = owners if counts is None else np.repeat(owners, counts)
         scores = np.empty(len(rows), np.float32)
         for start in range(0, len(rows), PAIRS):
             block = slice(start, start + PAIRS)
             wide = self._widened(rows[block])
             asking = np.broadcast_to(queries, wide.shape) if len(queries) == 1 else queries[askers[block]]
             np.einsum("nd,nd->n", wide, asking, out=scores[block])
-        best: np.ndarray = _best(scores[None], counts)[0]
+        best: np.ndarray = scores if counts is None else _best(scores[None], counts)[0]
         return best
 
-    def mask_of(self, documents: np.ndarray) -> np.ndarray:
+    def mask_of(self, documents: np.ndarray) -> Bool[np.ndarray, " n"]:
         """Mark the rows of `documents`."""
         admitted = np.zeros(self.total, bool)
         admitted[documents] = True
-        mask: np.ndarray = admitted[self.documents]
-        return mask
+        return self.of_marked(admitted)
+
+    def of_marked(self, admitted: Bool[np.ndarray, " d"]) -> Bool[np.ndarray, " n"]:
+        """Mark the rows of the documents that are marked."""
+        return admitted if self.one_each else admitted[self.documents]
 
     @cached_property
     def _counts(self) -> np.ndarray:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
-from jaxtyping import Int64
+from jaxtyping import Bool, Int64
 from pyroaring import BitMap
 
 from engine.datatypes import View
@@ -27,26 +27,41 @@ MERGE_RATIO = 4  # a delta is merged into the one before it unless that one is s
 
 
 class Selection:
-    """The documents of one part that may be answered. `bitmap` None admits all of them."""
+    """The documents of one part that may be answered: those in `bitmap`, or all (None) but the `dead`."""
 
-    def __init__(self, part: Segment | Delta, bitmap: BitMap | None) -> None:
+    def __init__(self, part: Segment | Delta, bitmap: BitMap | None, dead: BitMap | None = None) -> None:
         self.part = part
         self._bitmap = None if bitmap is None or len(bitmap) == len(part) else bitmap
+        self._dead = dead or None
         self._rows: dict[View, RowSet | None] = {}
 
     def __len__(self) -> int:
-        return len(self.part) if self._bitmap is None else len(self._bitmap)
+        if self._bitmap is not None:
+            return len(self._bitmap)
+        return len(self.part) - (0 if self._dead is None else len(self._dead))
+
+    @cached_property
+    def mask(self) -> Bool[np.ndarray, " d"] | None:
+        """Mark the admitted documents; None for all. What few have died costs a large part next to nothing."""
+        marked = self._bitmap if self._bitmap is not None else self._dead
+        if marked is None:
+            return None
+        mask = np.full(len(self.part), self._bitmap is None)
+        mask[numbers_of(marked)] = self._bitmap is not None
+        return mask
 
     @cached_property
     def documents(self) -> np.ndarray | None:
         """Number the admitted documents, ascending; None for all."""
-        return None if self._bitmap is None else numbers_of(self._bitmap)
+        if self._bitmap is not None:
+            return numbers_of(self._bitmap)
+        return None if self.mask is None else np.flatnonzero(self.mask)
 
     def rows(self, view: View) -> RowSet | None:
         """Give the admitted rows of a view for FAISS; None for all."""
         if view not in self._rows:
-            documents = self.documents
-            self._rows[view] = None if documents is None else RowSet(self.part.rows(view).mask_of(documents))
+            mask = self.mask
+            self._rows[view] = None if mask is None else RowSet(self.part.rows(view).of_marked(mask))
         return self._rows[view]
 
 
@@ -118,7 +133,7 @@ class Snapshot:
             if condition is not None:
                 selections.append(Selection(part, condition.admit(part.columns) - dead))
             else:
-                selections.append(Selection(part, BitMap(range(len(part))) - dead if dead else None))
+                selections.append(Selection(part, None, dead))
         return tuple(selections)
 
 

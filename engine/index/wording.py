@@ -87,9 +87,8 @@ class Statistics:
         self._parts = parts
         self._alive = [_alive(part, gone) for part, gone in zip(parts, dead, strict=True)]
         self.documents = sum(map(len, parts)) - sum(map(len, dead))
-        lengths = (part.lexical.lengths for part in parts)
-        kept = (found if alive is None else found[alive] for found, alive in zip(lengths, self._alive, strict=True))
-        self.average = sum(int(found.sum(dtype=np.int64)) for found in kept) / max(self.documents, 1)
+        words = (_words(part, gone) for part, gone in zip(parts, dead, strict=True))
+        self.average = sum(words) / max(self.documents, 1)
 
     def coverage(self, wording: Wording) -> float:
         """Tell the largest share of a query's information that one living document holds."""
@@ -134,6 +133,11 @@ class Statistics:
             yield from parts
         else:
             yield word
+
+
+def _words(part: Part, dead: BitMap) -> int:
+    lengths = part.lexical.lengths
+    return int(lengths.sum(dtype=np.int64)) - int(lengths[numbers_of(dead)].sum(dtype=np.int64))
 
 
 def _alive(part: Part, dead: BitMap) -> np.ndarray | None:
