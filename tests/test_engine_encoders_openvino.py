@@ -13,8 +13,10 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from engine.build import BUNDLES
-from engine.encoders.openvino import OpenVINOEncoder
+from engine.encoders.openvino import MANY_IMAGES, OpenVINOEncoder
+from engine.encoders.texts import STEP
 from engine.encoders.torch import TorchEncoder
+from engine.errors import InvalidImage
 
 DEFAULT = BUNDLES / "default"
 GOLDEN = Path(__file__).parent / "golden"
@@ -118,6 +120,30 @@ def test_threads_get_their_own_answers(encoder: OpenVINOEncoder) -> None:
         many_images = list(pool.map(lambda n: encoder.encode_images([images[n]])[0], range(8)))
     assert cosines(np.stack(many_texts), alone_texts).min() > 0.999
     assert cosines(np.stack(many_images), alone_images).min() > 0.995
+
+
+def test_many_pictures_at_once_are_their_parts(encoder: OpenVINOEncoder) -> None:
+    images = [Image.open(file) for file in sorted(PICTURES.iterdir())[: MANY_IMAGES + 3]]
+    alone = np.concatenate([encoder.encode_images([image]) for image in images])
+    with ThreadPoolExecutor(2) as pool:
+        for together in pool.map(encoder.encode_images, [images] * 2):
+            assert cosines(together, alone).min() > 0.995
+            assert ((together @ alone.T).argmax(axis=1) == np.arange(len(images))).all()
+
+
+def test_an_error_of_one_among_many_pictures_is_raised(encoder: OpenVINOEncoder) -> None:
+    with pytest.raises(InvalidImage):
+        encoder.encode_images([noise((300, 300))] * MANY_IMAGES + [Image.new("F", (9, 9))])
+
+
+def test_texts_come_in_few_shapes(encoder: OpenVINOEncoder, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The runtime keeps kernels of every shape it has met: with a shape for each batch a job grew by 18 KB a row."""
+    shapes, run = set(), encoder._text.run
+    monkeypatch.setattr(encoder._text, "run", lambda tokens, mask: shapes.add(mask.shape) or run(tokens, mask))
+    random = np.random.default_rng(0)
+    for _ in range(12):
+        encoder.encode_texts(["shoe " * n for n in random.integers(1, 80, random.integers(1, 65))])
+    assert all(texts.bit_count() == 1 and tokens % STEP == 0 for texts, tokens in shapes)
 
 
 def test_it_finds_what_is_named(encoder: OpenVINOEncoder) -> None:

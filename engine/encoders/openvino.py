@@ -100,7 +100,7 @@ class OpenVINOEncoder:
         """Embed texts: unit rows in input order. Any Unicode; what exceeds the model's 64 tokens is not read."""
         vectors = np.zeros((len(texts), DIMENSIONS), np.float32)
         ids = self._reader.token_ids(texts)
-        for rows in _by_length(ids):
+        for rows in _by_length([self._reader.padded(len(tokens)) for tokens in ids]):
             batch = self._reader.batch([ids[row] for row in rows])
             vectors[rows] = self._text.run(batch.embeddings, batch.mask)
         return vectors
@@ -125,13 +125,16 @@ class OpenVINOEncoder:
         return np.asarray(image if ready else squash(image, self.image_size))
 
 
-def _by_length(ids: Sequence[Sequence[int]]) -> Iterator[list[int]]:
-    """Cut texts into batches of similar length, so that little is padded."""
-    batch: list[int] = []
-    for row in sorted(range(len(ids)), key=lambda row: len(ids[row])):
-        if len(ids[row]) * (len(batch) + 1) > TOKENS_PER_BATCH and batch:
-            yield batch
-            batch = []
-        batch.append(row)
-    if batch:
-        yield batch
+def _by_length(lengths: Sequence[int]) -> Iterator[list[int]]:
+    """Cut texts of given lengths into batches of similar length, so that little is padded.
+
+    A batch has 1, 2, 4, 8... texts: with the rounded lengths that makes some dozens of shapes, however many texts there are.
+    """
+    rows = sorted(range(len(lengths)), key=lambda row: lengths[row])
+    start = 0
+    while start < len(rows):
+        count = 1
+        while start + 2 * count <= len(rows) and 2 * count * lengths[rows[start + 2 * count - 1]] <= TOKENS_PER_BATCH:
+            count *= 2
+        yield rows[start : start + count]
+        start += count

@@ -15,6 +15,8 @@ from tokenizers import Tokenizer
 GROUP = 32
 PREFIX = "query: "
 MAX_CHARACTERS = 1_000
+STEP = 8
+"""Texts are padded to a multiple of so many tokens: OpenVINO keeps kernels for every shape it has met, some 0.7 MB each."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +33,7 @@ class TextReader:
     def __init__(self, tokenizer: Tokenizer, table: UInt8[np.ndarray, "v bytes"], max_tokens: int) -> None:
         self._tokenizer = tokenizer
         self._table = table
+        self._max_tokens = max_tokens
         self._tokenizer.enable_truncation(max_tokens)
         self._tokenizer.no_padding()
 
@@ -44,9 +47,13 @@ class TextReader:
         cut = [PREFIX + printable(text[:MAX_CHARACTERS]) for text in texts]
         return [encoding.ids for encoding in self._tokenizer.encode_batch_fast(cut)]
 
+    def padded(self, tokens: int) -> int:
+        """Say how long a text of so many tokens is after padding."""
+        return min(-(-tokens // STEP) * STEP, self._max_tokens)
+
     def batch(self, ids: Sequence[Sequence[int]]) -> TokenBatch:
-        """Look tokens up and pad to the longest text."""
-        longest = max(map(len, ids))
+        """Look tokens up and pad to the longest text, and further to a multiple of `STEP`."""
+        longest = self.padded(max(map(len, ids)))
         mask = np.zeros((len(ids), longest), np.float32)
         padded = np.zeros((len(ids), longest), np.int64)
         for row, tokens in enumerate(ids):
