@@ -149,9 +149,9 @@ def _vector_of(reference: DocumentRef, collection: Collection) -> tuple[Vector, 
 
 def _unit(vector: Vector) -> Vector:
     """Divide a caller's vector by its length, however long or short: squares of its numbers may not fit into their type."""
-    largest = np.abs(vector).max()
-    scaled = np.asarray(vector, np.float64) / largest
-    return (scaled / np.linalg.norm(scaled)).astype(np.float32)
+    scaled = np.asarray(vector, np.float64) / np.abs(vector).max()
+    unit: Vector = (scaled / np.linalg.norm(scaled)).astype(np.float32)
+    return unit
 
 
 def _combine(query: Query, parts: Sequence[tuple[Vector, Kind] | SemblanceError]) -> EncodedQuery | SemblanceError:

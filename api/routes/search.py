@@ -19,9 +19,9 @@ from api.exchange import StrictRequest, StrictRoute, json_answer, while_connecte
 from api.limits import no_more_than
 from api.openapi import image_search_body, problems
 from api.pictures import check_size, picture_bytes
+from api.schemas.facets import FacetSearch
 from api.schemas.fields import CollectionName
 from api.schemas.search import (
-    FacetSearch,
     ImageSearch,
     ImageSearchForm,
     Recommendation,
