@@ -5,7 +5,6 @@ the work of a background thread. What a snapshot is stands in `engine.index.snap
 """
 
 import logging
-import sys
 import threading
 import time
 from collections.abc import Callable
@@ -29,7 +28,6 @@ logger = logging.getLogger(__name__)
 COMPACT_ROWS = 20_000  # so many pending documents are scanned in 1 ms; with fewer a new segment would not be felt
 CLOSE_ROWS = 2_000  # so many are read back in 0.1 s by the next process
 RETRY_S = 60.0
-SWITCH_S = 0.0005  # a search beside a compaction waits so long for the interpreter, several times a search; Python's own is 5 ms
 
 
 class LiveIndex:
@@ -190,7 +188,6 @@ class LiveIndex:
             return True
 
     def _run(self, work: Callable[[], None]) -> None:
-        sys.setswitchinterval(min(SWITCH_S, sys.getswitchinterval()))  # of the whole process, and kept: it costs nothing measurable
         try:
             work()
         except SemblanceError as error:
