@@ -14,7 +14,7 @@ import orjson
 from api.exchange import picture_address
 from api.passes import signer
 from engine.datatypes import Query, SearchResult
-from engine.results import result_as_dict, unpack
+from engine.results import UNREADABLE, result_as_dict, unpack
 from engine.search import SearchEngine
 
 READY = 1_000
@@ -38,7 +38,10 @@ def recalled(engine: SearchEngine, collection: str, query: Query) -> tuple[Ready
     """Find the answer that the memory of this process holds, and the milliseconds it took; None where there is none."""
     began = time.perf_counter()
     packed = engine.recall(collection, query)
-    return None if packed is None else (_written(collection, packed, signer()), 1000 * (time.perf_counter() - began))
+    try:
+        return None if packed is None else (_written(collection, packed, signer()), 1000 * (time.perf_counter() - began))
+    except UNREADABLE:  # it came from a shared cache; who searches replaces it
+        return None
 
 
 @lru_cache(READY)

@@ -20,7 +20,7 @@ from theine import Cache as WTinyLfu
 
 from engine.circuit import Circuit, Lanes
 from engine.rediscalls import CLAIM, claim, connect_lazily, fetch, store
-from engine.seals import Stamped, unsealed
+from engine.seals import STAMP_BYTES, Stamped, unsealed
 
 logger = logging.getLogger(__name__)
 
@@ -223,7 +223,7 @@ class TieredCache:
         near = self.memory.get_many(keys)
         missing = list(dict.fromkeys(key for key, value in zip(keys, near, strict=True) if value is None))
         values = self.redis.get_many(missing) if self.redis and missing else [None] * len(missing)
-        far = {key: value for key, value in zip(missing, values, strict=True) if value is not None}
+        far = {key: value for key, value in zip(missing, values, strict=True) if value is not None and len(value) >= STAMP_BYTES}
         self.memory.set_many(far)
         return [self._fresh(value, far.get(key)) for key, value in zip(keys, near, strict=True)]
 
@@ -237,7 +237,7 @@ class TieredCache:
         """Return the values made at `since` or later: in memory, or in the second tier when `shared`."""
         tier = self.redis if shared else self.memory
         held = [] if tier is None else zip(keys, tier.get_many(keys), strict=True)
-        made = {key: Stamped.unpack(value) for key, value in held if value is not None}
+        made = {key: Stamped.unpack(value) for key, value in held if value is not None and len(value) >= STAMP_BYTES}
         slack = CLOCKS_S if shared else 0.0
         recent = {key: entry for key, entry in made.items() if entry.made >= since - slack}
         if shared:

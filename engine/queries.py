@@ -122,7 +122,7 @@ class QueryEncoder:
         self, contents: Sequence[Content], key: Callable[[Content], bytes], encode: Callable[[Sequence[Content]], Vectors]
     ) -> Vectors:
         keys, looked = [key(content) for content in contents], time.time()
-        found = dict(zip(keys, self._cache.get_many(keys), strict=True))
+        found = {key: _vector_or_none(value) for key, value in zip(keys, self._cache.get_many(keys), strict=True)}
         missing = {key: content for key, content in zip(keys, contents, strict=True) if found[key] is None}
 
         if missing:
@@ -133,6 +133,8 @@ class QueryEncoder:
 
             values = self._flights.run_many(list(missing), lambda mine: self._shared.run_many(mine, encode_mine, since=looked))
             found |= zip(missing, values, strict=True)
+            useless = [key for key in missing if _vector_or_none(found[key]) is None]  # somebody else's, made this moment
+            found |= zip(useless, encode_mine(useless) if useless else (), strict=True)
         rows = [np.frombuffer(cast(bytes, found[key]), np.float32) for key in keys]
         return np.stack(rows) if rows else np.zeros((0, DIMENSIONS), np.float32)
 
@@ -145,6 +147,12 @@ def _vector_of(reference: DocumentRef, collection: Collection) -> tuple[Vector, 
         return next(e.vector for e in embeddings if e.vector is not None), "words"
     mean = np.mean(pictures, axis=0)
     return mean / np.linalg.norm(mean), "picture"
+
+
+def _vector_or_none(value: bytes | None) -> bytes | None:
+    """Let pass what is a vector: a shared cache may hold something else."""
+    usable = value is not None and len(value) == 4 * DIMENSIONS and np.isfinite(np.frombuffer(value, np.float32)).all()
+    return value if usable else None
 
 
 def _unit(vector: Vector) -> Vector:

@@ -56,8 +56,12 @@ def pack(result: SearchResult) -> bytes:
     return orjson.dumps(dataclasses.replace(result, timings_ms={}), default=dict)
 
 
+UNREADABLE = (ValueError, KeyError, TypeError, AttributeError)
+"""What `unpack` raises for bytes that another release wrote in another form, or that somebody else put into a shared cache."""
+
+
 def unpack(data: bytes, cache: Literal["memory", "redis"]) -> SearchResult:
-    """Decode what `pack` wrote, marked with the tier it was found in."""
+    """Decode what `pack` wrote, marked with the tier it was found in. Raises one of `UNREADABLE`."""
     fields = orjson.loads(data)
     hits, facets = tuple(map(_hit, fields["hits"])), tuple(map(_facet, fields["facets"]))
     broaden = tuple(Relaxation(**relaxation) for relaxation in fields["broaden"])

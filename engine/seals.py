@@ -13,6 +13,7 @@ from dataclasses import dataclass
 _SEAL = struct.Struct("<B8s")
 _SEAL_VERSION = 1
 _STAMP = struct.Struct("<df")
+STAMP_BYTES = _STAMP.size
 _LONGEST_DRAW = 37.0
 """The greatest -log(1 - random()), whose 53 bits do not reach beyond 36.8."""
 

@@ -5,6 +5,7 @@ named after it; which implementations are used is chosen in `engine.build`.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
@@ -32,7 +33,7 @@ from engine.protocols import Encoder
 from engine.queries import EncodedQuery, QueryEncoder, recommendation
 from engine.querylog import QueryLog
 from engine.resultkeys import list_key, result_key
-from engine.results import pack, unpack
+from engine.results import UNREADABLE, pack, unpack
 from engine.retrieval import Retrieved, retrieve
 
 INDEX_BATCH = 64
@@ -233,8 +234,12 @@ class SearchEngine:
         return [_timed(answers[number], timer) for number in range(len(queries))]
 
     def _cached_results(self, keys: Sequence[bytes]) -> dict[int, Answer]:
-        found = self._cache.get_many_with_tier(keys)
-        return {number: unpack(data, tier) for number, (data, tier) in enumerate(found) if data is not None and tier != "miss"}
+        results: dict[int, Answer] = {}
+        for number, (data, tier) in enumerate(self._cache.get_many_with_tier(keys)):
+            if data is not None and tier != "miss":
+                with suppress(*UNREADABLE):  # a miss: what is found now takes its place
+                    results[number] = unpack(data, tier)
+        return results
 
     def _turned_pages(self, collection: Collection, queries: Sequence[Query]) -> dict[int, Answer]:
         """Answer the queries that continue a list; nothing is searched for them."""

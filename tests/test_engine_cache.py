@@ -13,11 +13,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import SecretStr
+from redis import Redis
 
 import engine.cache
+from api.answers import recalled
 from engine.cache import MemoryCache, RedisCache, TieredCache, cache_key
+from engine.config import Settings
+from engine.datatypes import Document, Query, Term
 from engine.errors import ConfigurationError
 from engine.rediscalls import KEY_PREFIX
+from engine.seals import Stamped
+from engine.search import SearchEngine
+from engine.testing import FakeEncoder
 
 FIELD = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text() | st.binary(),
@@ -393,3 +400,29 @@ class TestTiers:
         cache.set_many({b"k": b""})
         assert cache.get_many_with_tier([b"k"]) == [(b"", "memory")]
         cache.close()
+
+
+@pytest.mark.parametrize("value", [b"", b"{}", b"[]", b'{"hits": []}', b"\x80\x04.", b"\xff" * 1_024, bytes(10)], ids=repr)
+@pytest.mark.parametrize("age_s", [-0.5, 30], ids=["new", "old"])
+def test_what_others_put_under_our_keys_with_our_seal_is_a_miss(redis_server, tmp_path, value, age_s):
+    """Another release, whose results have another form, or another tenant of the same Redis."""
+
+    def engine() -> SearchEngine:
+        cache = TieredCache(MemoryCache(100, ttl_s=60), redis_cache(redis_server.url))
+        return SearchEngine(Settings(data=tmp_path), FakeEncoder(), cache)
+
+    query = Query((Term("red mug"),))
+    with engine() as first:
+        first.index("shop", [Document("1", "red mug"), Document("2", "blue mug")])
+        expected = first.search_many("shop", [query])
+    with Redis.from_url(redis_server.url) as redis, engine() as second:
+        keys = [name.removeprefix(KEY_PREFIX) for name in redis.keys()]
+        assert len(keys) == 2, "the vector of the words, and the result"
+        foreign = Stamped(value, time.time() - age_s).pack()
+        for stored in (foreign, foreign[:5]):
+            second.cache.redis.set_many(dict.fromkeys(keys, stored))  # type: ignore[union-attr]
+            found = second.search_many("shop", [query])
+            assert [hit.id for hit in found[0].hits] == [hit.id for hit in expected[0].hits]  # type: ignore[union-attr]
+            assert recalled(second, "shop", query) is not None, "what was found has taken the place"
+            second.cache.memory.set_many(dict.fromkeys(keys, foreign))
+            assert recalled(second, "shop", query) is None
