@@ -27,7 +27,8 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.peers import PEERS, build_peers, measure_peers, memory_mb
+from benchmarks.beside import build_peers, measure_peers, memory_mb
+from benchmarks.peers import PEERS
 from engine.collection import Collection
 from engine.config import Settings
 from engine.datatypes import DIMENSIONS, Document, Embedding, EncodedDocument, Vectors
