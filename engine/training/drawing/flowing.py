@@ -152,7 +152,12 @@ class FlowTrainer:
 
 
 def start(drawing: Drawing, drawables: Drawables, seed: int) -> None:
-    """Fit what is known in closed form: the sketch, on pictures and on as many texts, and the adapter's whitening."""
+    """Fit what is known in closed form: the sketch and the adapter's whitening."""
+    drawing.flow.adapter.start_from(fit_closed_form(drawing, drawables, seed))
+
+
+def fit_closed_form(drawing: Drawing, drawables: Drawables, seed: int) -> Float[Tensor, "m 256"]:
+    """Fit the sketch on pictures and on as many texts; returns the vectors it was fitted on."""
     random = np.random.default_rng(seed)
     texts = random.permutation(len(drawables.texts))[: len(drawables.pictures)]
     vectors = torch.from_numpy(_normal(np.concatenate([drawables.pictures, drawables.texts[texts]])))
@@ -160,7 +165,7 @@ def start(drawing: Drawing, drawables: Drawables, seed: int) -> None:
     latents = torch.from_numpy(drawables.latents.astype(np.float32)).flatten(1)[rows]
     landmarks = vectors[torch.from_numpy(random.permutation(len(vectors))[: drawing.shape.landmarks])]
     fit_sketch(drawing.sketch, drawing.flow.gaussian, vectors, latents, landmarks)
-    drawing.flow.adapter.start_from(vectors)
+    return vectors
 
 
 def _normal(vectors: Vectors) -> Vectors:

@@ -1,25 +1,57 @@
 """The recipe of the default decoder, from a data folder and a bundle's encoder to a finished decoder folder, in one call."""
 
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
+from jaxtyping import Bool, Int64, UInt8
 
+from engine.datatypes import Vectors
 from engine.encoders.openvino import OpenVINOEncoder
+from engine.generation.decoder import read_manifest
 from engine.training.drawing.autoencoder import Autoencoder
 from engine.training.drawing.export import Trained, export_decoder
 from engine.training.drawing.fitting import Fit, fit_autoencoder, latents_of
 from engine.training.drawing.flow import Drawing
-from engine.training.drawing.flowing import Course, Drawables, FlowTrainer
+from engine.training.drawing.flowing import Course, Drawables, FlowTrainer, fit_closed_form
 from engine.training.drawing.gallery import drawn_items, picture_vectors, pixels_of, text_vectors, told_of
 from engine.training.drawing.release import build_bench, release_decoder
+from engine.training.drawing.restore import restore_decoder
 from engine.training.features import Progress
 
-STEPS = 8
+STEPS = 5
+GUIDANCE = 2.0
 SHORTCUTS = 4
 TEMPERATURE = 0.7
 FIT = Fit(steps=760)
 COURSE = Course(steps=2_911, rate=1.5e-3, warmup=40, pictured=0.4, plain=0.6)
+
+
+@dataclass(frozen=True, slots=True)
+class Material:
+    """What a decoder of one encoder is made from: pixels with the vectors of pictures and texts, and which are the shop's."""
+
+    encoder: OpenVINOEncoder
+    pixels: UInt8[np.ndarray, "n s s 3"]
+    pictures: Vectors
+    texts: Vectors
+    owners: Int64[np.ndarray, " m"]
+    shop: Bool[np.ndarray, " n"]
+
+    @classmethod
+    def gather(cls, data: Path, bundle: Path, work: Path, progress: Progress) -> "Material":
+        """Read and embed the training pictures and texts, or what `work` keeps of them."""
+        encoder = OpenVINOEncoder.load(bundle)
+        items = [item for item in drawn_items(data) if item.split == "train"]
+        pixels, pictures = pixels_of(items, work, progress), picture_vectors(encoder, items, work, progress)
+        told = told_of(items)
+        texts = text_vectors(encoder, told.texts, work, progress)
+        return cls(encoder, pixels, pictures, texts, told.owners, np.array([item.source == "fashion" for item in items]))
+
+    def drawables(self, autoencoder: Autoencoder, progress: Progress) -> Drawables:
+        """Give the latents of the pictures with everything they may be drawn from."""
+        return Drawables(latents_of(autoencoder, self.pixels, progress), self.pictures, self.texts, self.owners)
 
 
 def train_decoder(data: Path, bundle: Path, output: Path, *, work: Path, seed: int = 0, progress: Progress) -> Path:
@@ -27,24 +59,38 @@ def train_decoder(data: Path, bundle: Path, output: Path, *, work: Path, seed: i
 
     An interrupted run goes on from its last checkpoint. Returns `output`.
     """
-    encoder = OpenVINOEncoder.load(bundle)
-    items = [item for item in drawn_items(data) if item.split == "train"]
-    pixels, pictures = pixels_of(items, work, progress), picture_vectors(encoder, items, work, progress)
-    told = told_of(items)
-    texts = text_vectors(encoder, told.texts, work, progress)
-    autoencoder = fit_autoencoder(pixels, work / "autoencoder.pt", FIT, seed, progress)
-    drawables = Drawables(latents_of(autoencoder, pixels, progress), pictures, texts, told.owners)
-    drawing = FlowTrainer(drawables, COURSE, work / f"flow-{encoder.fingerprint}.pt", seed).train(progress)
+    material = Material.gather(data, bundle, work, progress)
+    autoencoder = fit_autoencoder(material.pixels, work / "autoencoder.pt", FIT, seed, progress)
+    checkpoint = work / f"flow-{material.encoder.fingerprint}.pt"
+    drawing = FlowTrainer(material.drawables(autoencoder, progress), COURSE, checkpoint, seed).train(progress)
     training = {
         "seed": seed,
         "parameters": parameters_of(autoencoder, drawing),
         "course": f"Autoencoder: {FIT.steps} steps of {FIT.batch} crops. Flow: {COURSE.steps} steps of {COURSE.batch} pictures.",
     }
-    trained = Trained("default", encoder.fingerprint, STEPS, COURSE.guidance, SHORTCUTS, TEMPERATURE, training)
+    trained = Trained("default", material.encoder.fingerprint, STEPS, GUIDANCE, SHORTCUTS, TEMPERATURE, training)
     export_decoder(autoencoder, drawing, output, trained)
-    shop = np.array([item.source == "fashion" for item in items])
-    release_decoder(output, build_bench(data, work, seed, progress), encoder, pictures[shop], progress)
+    bench = build_bench(data, work, seed, progress)
+    release_decoder(output, bench, material.encoder, material.pictures[material.shop], progress)
     return output
+
+
+def refresh_decoder(data: Path, bundle: Path, *, work: Path, seed: int = 0, progress: Progress) -> Path:
+    """Fit the sketch of a bundle's decoder anew, in seconds, because its encoder's vectors have changed; measure it again.
+
+    The network stays as it was trained. Returns the decoder's folder.
+    """
+    folder = bundle / "decoder"
+    material = Material.gather(data, bundle, work, progress)
+    autoencoder, drawing = Autoencoder(), Drawing()
+    restore_decoder(folder, autoencoder, drawing)
+    fit_closed_form(drawing, material.drawables(autoencoder, progress), seed)
+    training = {name: read_manifest(folder).training[name] for name in ("seed", "parameters", "course")}
+    trained = Trained("default", material.encoder.fingerprint, STEPS, GUIDANCE, SHORTCUTS, TEMPERATURE, training)
+    export_decoder(autoencoder, drawing, folder, trained)
+    bench = build_bench(data, work, seed, progress)
+    release_decoder(folder, bench, material.encoder, material.pictures[material.shop], progress)
+    return folder
 
 
 def parameters_of(autoencoder: Autoencoder, drawing: Drawing) -> dict[str, int]:
