@@ -22,6 +22,7 @@ from cli.progress import meter
 if TYPE_CHECKING:
     from engine.config import Settings
     from engine.generation.desk import DrawingDesk, Order
+    from engine.search import SearchEngine
 
 SHEET, TABLE = "sheet.png", "drawings.csv"
 
@@ -87,11 +88,17 @@ def _read(path: Path) -> Iterator[Wanted]:
 
 def _open(settings: "Settings", opened: ExitStack) -> "DrawingDesk":
     from engine import open_engine
+
+    return open_desk(opened.enter_context(open_engine(settings)))
+
+
+def open_desk(engine: "SearchEngine") -> "DrawingDesk":
+    """Open a desk that draws in this process, on every core."""
     from engine.build import drawing_size, generator_identity, open_studio
     from engine.generation.desk import DrawingDesk
 
+    settings = engine.settings
     alone = settings.model_copy(update={"drawing_threads": settings.threads or os.cpu_count() or 1})
-    engine = opened.enter_context(open_engine(settings))
     return DrawingDesk(engine, open_studio(alone), size=drawing_size(settings), generator=generator_identity(settings))
 
 

@@ -7,7 +7,9 @@ from typing import Annotated
 import typer
 
 from cli import options
+from cli.generate import open_desk
 from cli.output import note, say_json, say_table
+from cli.wishes import draw_wishes, write_page
 
 app = typer.Typer(help="Report on what was asked of a collection.", no_args_is_help=True)
 
@@ -24,6 +26,9 @@ def misses(
     collection: options.Collection,
     days: Annotated[float, typer.Option("--days", metavar="N", help="How far back to look.")] = 30.0,
     most: Annotated[int, typer.Option("--most", metavar="N", min=1, help="How many wishes to list.")] = 20,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", metavar="DIR", help="Also draw every wish, and write a page of them there.")
+    ] = None,
     data: options.Data = None,
     json: options.Json = False,
 ) -> None:
@@ -40,8 +45,13 @@ def misses(
         unmet = missed(logged)
         texts = distinct_texts(unmet)
         found = gather_misses(unmet, texts, engine.embed_texts(texts), most=most)
+        drawn = draw_wishes(open_desk(engine), found, output) if output is not None else [None] * len(found)
+    if output is not None:
+        heading = f"{collection}: {len(unmet)} of {len(logged)} queries of the last {days:g} days found no answer"
+        note(f"wrote {write_page(output, heading, found, [str(outcome) for outcome in drawn])}")
     if json:
-        say_json({"queries": len(logged), "missed": len(unmet), "misses": [miss.as_dict() for miss in found]})
+        listed = [miss.as_dict() | {"drawing": outcome} for miss, outcome in zip(found, drawn, strict=True)]
+        say_json({"queries": len(logged), "missed": len(unmet), "misses": listed})
         return
     if not (folder / LOG).exists():
         note(f"no query of {collection} was logged yet: SEMBLANCE_LOG_QUERIES=true semblance serve keeps a log")

@@ -11,7 +11,8 @@ from PIL import Image
 from typer.testing import CliRunner, Result
 
 from cli.main import app
-from engine.testing import FakeEncoder, tiny_catalogue
+from engine.generation.provenance import is_synthetic
+from engine.testing import COLOURS, FakeEncoder, tiny_catalogue, toy_studio
 
 RUNNER = CliRunner()
 
@@ -83,6 +84,26 @@ def test_misses_are_gathered_from_the_log(data: Path) -> None:
     (data / "shop" / "queries.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     found = json.loads(run("report", "misses", "-c", "shop", "--data", data, "--json").stdout)
     assert [(miss["label"], miss["count"]) for miss in found["misses"]] == [("wedding dress", 2), ("drone", 1)]
+
+
+def test_each_wish_is_drawn_and_counted_on_a_page(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("engine.build.open_studio", lambda settings: toy_studio())
+    wanted = ["red <b>sofa</b>", "red <b>sofa</b>", "blue boat", "swastika"]
+    lines = [{"time": 4e9, "text": text, "where": None, "confidence": 0.1, "decision": "generate", "best": "p1"} for text in wanted]
+    (data / "shop" / "queries.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    answer = run("report", "misses", "-c", "shop", "--data", data, "--json", "-o", tmp_path / "wishes")
+    assert answer.exit_code == 0, answer.output
+    drawn = {miss["label"]: miss["drawing"] for miss in json.loads(answer.stdout)["misses"]}
+    page = (tmp_path / "wishes" / "misses.html").read_text(encoding="utf-8")
+    for label, colour in (("red <b>sofa</b>", "red"), ("blue boat", "blue")):
+        file = tmp_path / "wishes" / drawn[label]
+        assert is_synthetic(file.read_bytes())
+        with Image.open(file) as picture:
+            assert picture.convert("RGB").getpixel((9, 9)) == COLOURS[colour]
+        assert f'src="{file.name}"' in page
+    assert "hate" in drawn["swastika"]
+    assert "red &lt;b&gt;sofa&lt;/b&gt;</strong>, asked 2 times" in page
+    assert "<b>" not in page
 
 
 def test_without_a_log_the_remedy_is_said(data: Path) -> None:
