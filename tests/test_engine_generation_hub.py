@@ -58,14 +58,8 @@ def small_unet(**more):
     return diffusers.UNet2DConditionModel(**(fields | more))
 
 
-def save_stable_diffusion(folder, scheduler=None):
-    from transformers import CLIPTextConfig, CLIPTextModel
-
-    folder.mkdir(parents=True)
-    torch.manual_seed(0)
-    size = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
-    text = CLIPTextConfig(**size, vocab_size=60, max_position_embeddings=16, bos_token_id=0, eos_token_id=1, pad_token_id=1)
-    vae = diffusers.AutoencoderKL(
+def small_vae():
+    return diffusers.AutoencoderKL(
         block_out_channels=(8, 8),
         down_block_types=("DownEncoderBlock2D",) * 2,
         up_block_types=("UpDecoderBlock2D",) * 2,
@@ -73,8 +67,17 @@ def save_stable_diffusion(folder, scheduler=None):
         latent_channels=4,
         sample_size=SIDE,
     )
+
+
+def save_stable_diffusion(folder, scheduler=None):
+    from transformers import CLIPTextConfig, CLIPTextModel
+
+    folder.mkdir(parents=True)
+    torch.manual_seed(0)
+    size = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
+    text = CLIPTextConfig(**size, vocab_size=60, max_position_embeddings=16, bos_token_id=0, eos_token_id=1, pad_token_id=1)
     diffusers.StableDiffusionPipeline(
-        vae=vae,
+        vae=small_vae(),
         text_encoder=CLIPTextModel(text),
         tokenizer=words_for_clip(folder),
         unet=small_unet(),
@@ -82,6 +85,33 @@ def save_stable_diffusion(folder, scheduler=None):
         safety_checker=None,
         feature_extractor=None,
         requires_safety_checker=False,
+    ).save_pretrained(folder)
+    return folder
+
+
+def save_sdxl(folder):
+    """Two text encoders, the second with a projection, and a U-Net that is told sizes and the pooled text."""
+    from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
+
+    folder.mkdir(parents=True)
+    torch.manual_seed(4)
+    size = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "projection_dim": 16}
+    text = CLIPTextConfig(**size, vocab_size=60, max_position_embeddings=16, bos_token_id=0, eos_token_id=1, pad_token_id=1)
+    diffusers.StableDiffusionXLPipeline(
+        vae=small_vae(),
+        text_encoder=CLIPTextModel(text),
+        text_encoder_2=CLIPTextModelWithProjection(text),
+        tokenizer=words_for_clip(folder),
+        tokenizer_2=words_for_clip(folder),
+        unet=small_unet(
+            cross_attention_dim=32,
+            use_linear_projection=True,
+            addition_embed_type="text_time",
+            addition_time_embed_dim=8,
+            projection_class_embeddings_input_dim=6 * 8 + 16,
+        ),
+        scheduler=diffusers.EulerDiscreteScheduler(timestep_spacing="trailing"),
+        add_watermarker=False,
     ).save_pretrained(folder)
     return folder
 
@@ -143,14 +173,14 @@ def add_ip_adapter(folder, width=12, tokens=4):
     return folder
 
 
-def add_lora(folder, path):
+def add_lora(folder, path, pipeline=None):
     from peft import LoraConfig
     from peft.utils import get_peft_model_state_dict
 
     torch.manual_seed(3)
     unet = diffusers.UNet2DConditionModel.from_pretrained(folder / "unet")
     unet.add_adapter(LoraConfig(r=2, target_modules=["to_q", "to_v"], init_lora_weights=False))
-    diffusers.StableDiffusionPipeline.save_lora_weights(
+    (pipeline or diffusers.StableDiffusionPipeline).save_lora_weights(
         path.parent, unet_lora_layers=get_peft_model_state_dict(unet), weight_name=path.name
     )
     return path
@@ -163,11 +193,12 @@ def folders(tmp_path_factory):
         "words": save_stable_diffusion(root / "tiny-sd"),
         "both": add_ip_adapter(save_stable_diffusion(root / "tiny-ip")),
         "vector": save_kandinsky(root / "tiny-kandinsky"),
+        "sdxl": save_sdxl(root / "tiny-sdxl-turbo"),
         "lora": add_lora(root / "tiny-sd", root / "style.safetensors"),
     }
 
 
-@pytest.fixture(scope="module", params=["words", "both", "vector"])
+@pytest.fixture(scope="module", params=["words", "both", "vector", "sdxl"])
 def generator(request, folders):
     return build_generator(Settings(generator=f"diffusers:{folders[request.param]}", device="cpu"))
 
@@ -243,6 +274,16 @@ def test_distilled_models_take_few_steps(tmp_path):
         PLAIN,
         CONSISTENCY,
     ]
+
+
+def test_sdxl_turbo_takes_its_two_steps_and_a_lora(folders, tmp_path):
+    spec = f"diffusers:{folders['sdxl']}"
+    turbo = build_generator(Settings(generator=spec, device="cpu"))
+    assert turbo._pacing == TURBO
+    lora = add_lora(folders["sdxl"], tmp_path / "style.safetensors", diffusers.StableDiffusionXLPipeline)
+    styled = build_generator(Settings(generator=spec, device="cpu", lora=str(lora)))
+    plain, changed = (one.generate(ask(steps=None))[0].pixels for one in (turbo, styled))
+    assert not np.array_equal(plain, changed)
 
 
 def test_what_cannot_be_loaded_says_why(tmp_path, folders):
