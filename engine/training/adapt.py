@@ -172,9 +172,17 @@ class Verdict:
 def judge_heads(pairs: Pairings, heads: Heads, *, seed: int = 0) -> Verdict:
     """Compare heads with none on the validation pairs, question by question (paired bootstrap)."""
     rows = pairs.part("val")
-    relevant: Bool[np.ndarray, "q n"] = pairs.keys[rows][:, None] == pairs.keys[rows][None, :]
     plain, adapted = (chosen.texts(pairs.texts[rows]) @ chosen.images(pairs.images[rows]).T for chosen in (Heads.identity(), heads))
-    gained = 1.0 / ranks(adapted, relevant) - 1.0 / ranks(plain, relevant)
+    return verdict_on(pairs, plain, adapted, seed=seed)
+
+
+def verdict_on(
+    pairs: Pairings, before: Float32[np.ndarray, "v v"], after: Float32[np.ndarray, "v v"], *, seed: int = 0
+) -> Verdict:
+    """Compare two rankings of the validation pictures for the validation titles, question by question (paired bootstrap)."""
+    rows = pairs.part("val")
+    relevant: Bool[np.ndarray, "v v"] = pairs.keys[rows][:, None] == pairs.keys[rows][None, :]
+    gained = 1.0 / ranks(after, relevant) - 1.0 / ranks(before, relevant)
     drawn = np.random.default_rng(seed).integers(0, len(rows), (RESAMPLES, len(rows)))
     low, high = np.percentile(gained[drawn].mean(axis=1), (2.5, 97.5))
-    return Verdict(recall(plain, relevant), recall(adapted, relevant), float(gained.mean()), float(low), float(high))
+    return Verdict(recall(before, relevant), recall(after, relevant), float(gained.mean()), float(low), float(high))
