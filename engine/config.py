@@ -96,12 +96,6 @@ class Settings(BaseSettings):
     drawing_queue: int = Field(16, ge=1, description="Most drawings waiting; beyond it a request is answered 503.")
     drawing_budget: int = Field(200, ge=0, description="Drawings one key may ask for in an hour; 0 does not count them.")
     drawing_cache: int = Field(2_000, ge=0, description="Drawings kept on disk, so that the same request is not drawn twice.")
-    drawing_fusion: float = Field(
-        0.0,
-        ge=0,
-        le=1,
-        description="Share of the drawing in a second search that joins it with the words; 0: no such search.",
-    )
     lora: Annotated[tuple[str, ...], NoDecode] = Field((), description="LoRA files laid over a `diffusers:` model, by commas.")
     blocked_concepts: Path | None = Field(
         None, description="File of further concepts that are not drawn: one a line, `rule<TAB>words`; added to those built in."

@@ -11,7 +11,7 @@ from PIL import Image
 
 from engine.cache import MemoryCache, TieredCache
 from engine.config import Settings
-from engine.datatypes import Document, Query, Term
+from engine.datatypes import Document
 from engine.errors import GenerationRefused, InvalidInput, InvalidQuery, NotFound
 from engine.generation.album import Album
 from engine.generation.desk import DrawingDesk, Order
@@ -119,15 +119,6 @@ def test_closest_are_real_products_by_their_pictures(desk, engine):
     assert {hit.id for hit in result.hits} == set(COLOURS)
     assert (result.hits[0].id, result.hits[0].score) == ("red", pytest.approx(1.0, abs=2e-3))
     assert [hit.id for hit in desk.closest(kept, "shop", k=3, where="title = 'x'").hits] == []
-
-
-def test_joining_words_and_drawing_is_off_unless_asked_for(desk, engine, studio, tmp_path):
-    kept = desk.draw(desk.request(Order("red")))
-    query = Query((Term("green"),), k=2)
-    assert desk.joined(kept, query, "shop") is None
-    for share, first in ((0.2, "green"), (1.0, "red")):
-        object.__setattr__(engine, "settings", engine.settings.model_copy(update={"drawing_fusion": share}))
-        assert desk.joined(kept, query, "shop").hits[0].id == first
 
 
 def test_the_oldest_drawings_go_first_and_damage_is_a_miss(desk, studio):

@@ -5,7 +5,7 @@ How a drawing is made is in `engine.generation.studio`; queues and budgets belon
 """
 
 import threading
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
 import numpy as np
@@ -109,19 +109,7 @@ class DrawingDesk:
 
     def closest(self, drawing: KeptDrawing, collection: str, *, k: int = 10, where: str | None = None) -> SearchResult:
         """Find the real products whose pictures are nearest to a drawing; raises what is wrong with the search."""
-        return self._ask(collection, Query((Term(drawing.vector),), k, where, "image"))
-
-    def joined(self, drawing: KeptDrawing, query: Query, collection: str) -> SearchResult | None:
-        """Search again with the words and the drawing together; None where `drawing_fusion` leaves that out."""
-        share = self._engine.settings.drawing_fusion
-        if not share:
-            return None
-        total = sum(abs(term.weight) for term in query.terms)
-        terms = [replace(term, weight=term.weight / total * (1 - share)) for term in query.terms] if share < 1 else []
-        return self._ask(collection, replace(query, terms=(*terms, Term(drawing.vector, share)), cursor=None))
-
-    def _ask(self, collection: str, query: Query) -> SearchResult:
-        answer = self._engine.search_many(collection, [query])[0]
+        answer = self._engine.search_many(collection, [Query((Term(drawing.vector),), k, where, "image")])[0]
         if isinstance(answer, SemblanceError):
             raise answer
         return answer
