@@ -48,33 +48,33 @@ class Graph:
             self._free.put(request)
 
 
-class Streams:
-    """The graph of the image tower compiled for many pictures, when it is first needed."""
+class Waiting:
+    """A graph that is compiled when it is first needed: a job needs none for single pictures, few searches one for many."""
 
     def __init__(self, compile: Callable[[], Graph]) -> None:
         self._compile = compile
         self._lock = threading.Lock()
-        self._ready: tuple[Graph, ThreadPoolExecutor] | None = None
+        self._graph: Graph | None = None
 
-    def run(self, encode: Callable[[Graph, int, int], None], cuts: Sequence[int]) -> None:
-        """Call `encode` with the graph for every span between cuts, on all streams at once; raises what it raises."""
+    def get(self) -> Graph:
+        """Give the graph; threads that come while it is compiled wait."""
         with self._lock:
-            if self._ready is None:
-                graph = self._compile()
-                self._ready = graph, ThreadPoolExecutor(graph.streams, thread_name_prefix="semblance-encode")
-            graph, workers = self._ready
-        for _ in workers.map(lambda span: encode(graph, *span), pairwise(cuts)):
-            pass
+            if self._graph is None:
+                self._graph = self._compile()
+            return self._graph
 
 
 class OpenVINOEncoder:
     """Embeds texts and pictures with a bundle. Safe to call from several threads."""
 
-    def __init__(self, bundle: Bundle, reader: TextReader, image: Graph, text: Graph, many: Streams) -> None:
+    def __init__(
+        self, bundle: Bundle, reader: TextReader, text: Graph, few: Waiting, many: Waiting, *, streams: int = MAX_STREAMS
+    ) -> None:
         self.name = f"bundle:{bundle.manifest.name}"
         self.fingerprint = bundle.manifest.fingerprint
         self.image_size = bundle.manifest.image_size
-        self._reader, self._image, self._text, self._many = reader, image, text, many
+        self._reader, self._text, self._few, self._many = reader, text, few, many
+        self._workers = ThreadPoolExecutor(streams, thread_name_prefix="semblance-encode")
 
     @classmethod
     def load(cls, path: Path, *, threads: int = 0, precision: Precision = "auto") -> "OpenVINOEncoder":
@@ -94,7 +94,8 @@ class OpenVINOEncoder:
         streams = min(threads or cores(), MAX_STREAMS)
         max_tokens = int(bundle.manifest.text_tower["positions"])
         reader = TextReader.load(path / "tokenizer.json", path / "tokens.npy", max_tokens)
-        return cls(bundle, reader, compiled("image"), compiled("text"), Streams(lambda: compiled("image", streams)))
+        few, many = Waiting(lambda: compiled("image")), Waiting(lambda: compiled("image", streams))
+        return cls(bundle, reader, compiled("text"), few, many, streams=streams)
 
     def encode_texts(self, texts: Sequence[str]) -> Vectors:
         """Embed texts: unit rows in input order. Any Unicode; what exceeds the model's 64 tokens is not read."""
@@ -109,15 +110,18 @@ class OpenVINOEncoder:
         """Embed decoded pictures: unit rows in input order. Any size and mode."""
         vectors = np.zeros((len(images), DIMENSIONS), np.float32)
 
-        def encode(graph: Graph, start: int, end: int) -> None:
+        if not images:
+            return vectors
+        many = len(images) >= MANY_IMAGES
+        graph = (self._many if many else self._few).get()
+
+        def encode(span: tuple[int, int]) -> None:
+            start, end = span
             vectors[start:end] = graph.run(np.stack([self._pixels(image) for image in images[start:end]]))
 
-        cuts = [*range(0, len(images), IMAGES_PER_BATCH), len(images)]
-        if len(images) >= MANY_IMAGES:
-            self._many.run(encode, cuts)
-        else:
-            for start, end in pairwise(cuts):
-                encode(self._image, start, end)
+        spans = pairwise([*range(0, len(images), IMAGES_PER_BATCH), len(images)])
+        for _ in self._workers.map(encode, spans) if many else map(encode, spans):
+            pass  # errors are raised here
         return vectors
 
     def _pixels(self, image: Image) -> UInt8[np.ndarray, "s s 3"]:

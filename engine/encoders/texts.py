@@ -15,7 +15,7 @@ from tokenizers import Tokenizer
 GROUP = 32
 PREFIX = "query: "
 MAX_CHARACTERS = 1_000
-STEP = 8
+STEP = 4
 """Texts are padded to a multiple of so many tokens: OpenVINO keeps kernels for every shape it has met, some 0.7 MB each."""
 
 
