@@ -7,6 +7,8 @@ import socket
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryFile
 from types import FrameType
 
 import uvicorn
@@ -33,8 +35,10 @@ def serve(settings: Settings, engine: SearchEngine | None = None, *, ready: Call
 
     `ready` is called with the address once requests are accepted (port 0 takes a free port). An engine that is given stays open.
     With `settings.workers` above 1 that many processes serve (`api.supervisor`), unless an engine is given. Raises
-    `ConfigurationError` when the address cannot be bound, and whatever opening the engine raises.
+    `ConfigurationError` when the address cannot be bound or nothing can be kept in the data folder, and whatever opening the
+    engine raises.
     """
+    _check_folder(settings.data)
     if settings.workers > 1 and engine is None:
         _serve_by_workers(settings, ready)
         return
@@ -47,6 +51,19 @@ def serve(settings: Settings, engine: SearchEngine | None = None, *, ready: Call
         finally:
             if engine is None:
                 opened.close()
+
+
+def _check_folder(folder: Path) -> None:
+    """Find out before the start, and not in the middle of it, that jobs and answers cannot be kept."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise ConfigurationError(
+            f"nothing can be kept in {folder} ({error.strerror or error}): choose another folder with --data, or check its "
+            "permissions and its disk"
+        ) from None
 
 
 def _serve_by_workers(settings: Settings, ready: Callable[[str], None] | None) -> None:

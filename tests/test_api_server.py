@@ -6,6 +6,7 @@ import signal
 import socket
 import threading
 import time
+from pathlib import Path
 from urllib.parse import quote
 
 import httpx
@@ -149,6 +150,15 @@ def test_a_taken_port_is_said_so(tmp_path):
         port = taken.getsockname()[1]
         with pytest.raises(ConfigurationError, match=f"127.0.0.1:{port}.*--port"):
             serve(Settings(data=tmp_path, port=port))
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize("folder", ["file", "file/below", "/proc/sys/none"])
+def test_a_folder_in_which_nothing_can_be_kept_is_said_so(tmp_path, monkeypatch, folder, workers):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "file").touch()
+    with pytest.raises(ConfigurationError, match=f"nothing can be kept in {folder} .*--data"):
+        serve(Settings(data=Path(folder), port=0, workers=workers))
 
 
 def test_a_server_that_everybody_or_nobody_may_use_is_warned_about(toy_engine, caplog, monkeypatch):
