@@ -17,6 +17,8 @@ REQUEST: ContextVar[str] = ContextVar("semblance_request", default="")
 
 _TEXT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+_TELLS_TRACEBACKS = "uvicorn.error"
+"""Whose messages hold what stopped the start, over several lines, and no word of a client."""
 _OWN = frozenset(logging.makeLogRecord({}).__dict__) | {"message", "asctime", "taskName"}
 
 
@@ -25,7 +27,10 @@ class TextLines(logging.Formatter):
 
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802  as logging calls it
         """Write the line; a traceback comes after it."""
-        return _CONTROL.sub(lambda found: repr(found[0])[1:-1], super().formatMessage(record))
+        line = super().formatMessage(record)
+        if record.name == _TELLS_TRACEBACKS:
+            return line
+        return _CONTROL.sub(lambda found: repr(found[0])[1:-1], line)
 
 
 class JsonLines(logging.Formatter):

@@ -45,6 +45,8 @@ def test_text_lines_are_text_and_noise_is_left_out(lines):
     logging.getLogger("y").info("sound")
     assert stream.getvalue().endswith("INFO y: sound\n")
     assert "noise" not in stream.getvalue()
+    logging.getLogger("uvicorn.error").error("Traceback (most recent call last):\n  what stopped the start")
+    assert stream.getvalue().endswith("\n  what stopped the start\n")
 
 
 def test_a_name_cannot_make_up_a_line_nor_lose_one(lines):
