@@ -1,17 +1,18 @@
 """How fast the HTTP service answers: text from memory, text that nobody has asked before, pictures; and the usual way beside it.
 
-    python -m benchmarks.service [--data DIR] [--collection shop] [--cases cached cold image] [--seconds 10] [--usual] [--json FILE]
-    python -m benchmarks.service --data DIR --collection large --cases cold --usual     after `python -m benchmarks.large DATA`
+    python -m benchmarks.service [--data DIR] [--collection shop] [--cases cached cold image] [--seconds 10]
+                                 [--servers semblance usual] [--json FILE]
+    python -m benchmarks.service --data DIR --collection large --cases cold     after `python -m benchmarks.large DATA`
 
 The server is a process of its own (`semblance serve`), and so is this load, on the same cores: what the load itself takes is
 missing from the server (`load_cpu_us` a request, beside `server_cpu_us`). Two loads a case, both of `benchmarks.load`: an open
 loop at a stated rate, whose latency counts from the moment a request was due (no coordinated omission), and saturation by 32
 connections. `cached` asks ten texts again and again, `cold` a new text each time, `image` sends a JPEG of 1,000 px that is new each
 time. Whatever is not answered with 200 is counted as failed. `engine_ms` is the median of `timings_ms.total`, `overhead_ms` that of
-what the client waited beyond it: HTTP, validation, queue, serialisation and the load's own work. Without `--data` it serves the
-example shop.
+what the client waited beyond it: HTTP, validation, queue, serialisation and the load's own work. Nothing is drawn and no request
+is logged meanwhile (`SEMBLANCE_GENERATOR=none`, `SEMBLANCE_LOG_LEVEL=warning`). Without `--data` it serves the example shop.
 
-`--usual` puts the same requests to `benchmarks.usual_way`, the job done as one writes it first, over the same documents.
+`--servers usual` puts the same requests to `benchmarks.usual_way`, the job done as one writes it first, over the same documents.
 """
 
 import argparse
@@ -85,7 +86,7 @@ class Server:
 @contextmanager
 def served(name: str, command: list[str], **environment: str) -> Iterator[Server]:
     """Start a server that says where it is, and end it."""
-    environment = {**os.environ, "SEMBLANCE_LOG_LEVEL": "warning", **environment}
+    environment = {**os.environ, "SEMBLANCE_LOG_LEVEL": "warning", "SEMBLANCE_GENERATOR": "none", **environment}
     process = subprocess.Popen([sys.executable, "-m", *command], stderr=subprocess.PIPE, text=True, env=environment)
     assert process.stderr is not None
     try:
@@ -155,16 +156,17 @@ def main() -> None:
     parser.add_argument("--rate", type=float, help="of the open loop, instead of each case's own")
     parser.add_argument("--seconds", type=float, default=10)
     parser.add_argument("--workers", default="1")
-    parser.add_argument("--usual", action="store_true")
+    parser.add_argument("--servers", nargs="+", choices=("semblance", "usual"), default=["semblance"])
     parser.add_argument("--json", type=Path, help="where the rows are added")
     options = parser.parse_args()
     rows: list[dict[str, object]] = []
     with shop(options.data) as data:
-        commands = {"semblance": ["cli", "serve", "--port", "0", "--data", str(data), "--workers", options.workers]}
-        if options.usual:
-            commands["usual way"] = ["benchmarks.usual_way", str(data), options.collection]
-        for name, command in commands.items():
-            with served(name, command) as server:
+        commands = {
+            "semblance": ["cli", "serve", "--port", "0", "--data", str(data), "--workers", options.workers],
+            "usual": ["benchmarks.usual_way", str(data), options.collection],
+        }
+        for name in options.servers:
+            with served(name, commands[name]) as server:
                 for case in options.cases:
                     for row in measure(server, options.collection, case, options.seconds, options.rate or RATES[case]):
                         rows.append(row)

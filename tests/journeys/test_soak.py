@@ -10,8 +10,8 @@ SHARE = 0.6
 
 @pytest.fixture
 def server():
-    small = {"SEMBLANCE_CACHE_ENTRIES": "500", "SEMBLANCE_GENERATOR": "none"}
-    with shop(None) as data, served("semblance", ["cli", "serve", "--port", "0", "--data", str(data)], **small) as server:
+    command = ["cli", "serve", "--port", "0", "--data"]
+    with shop(None) as data, served("semblance", [*command, str(data)], SEMBLANCE_CACHE_ENTRIES="500") as server:
         yield server
 
 
