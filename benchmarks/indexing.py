@@ -34,7 +34,7 @@ from engine.testing import FakeEncoder
 from indexer.job import IndexRequest, index_catalogue
 from indexer.pipeline import BATCH_PICTURES
 
-SIDES = (500, 1000)
+SIDES = (256, 500, 1000)
 DRAWN = 1000
 TARGET = 0.85
 

@@ -291,7 +291,7 @@ class TestRefused:
     @pytest.mark.parametrize(
         ("data", "said"),
         [
-            (b" <!DOCTYPE html><title>404</title>", "is a web page and not a picture"),
+            (b" <!DOCTYPE html><title>404</title>", "not a picture: it is a web page; use JPEG"),
             (b"red shoes, 2 pairs\n", r"begins with 'red shoes, 2 pairs'"),
             (b"\0\1\2\xff" * 9, "begins with the bytes 00 01 02 ff 00 01 02 ff"),
         ],

@@ -78,7 +78,6 @@ _KNOWN_BUT_REFUSED = (
     ("a JPEG XL picture", re.compile(rb"\xff\x0a|\0\0\0\x0cJXL ")),
     ("an icon", re.compile(rb"\0\0[\1\2]\0.\0", re.DOTALL)),
 )
-_WEB_PAGE = re.compile(rb"(\xef\xbb\xbf)?\s*<(!doctype html|html|head|body)\b", re.IGNORECASE)
 _TURNS = {
     2: PillowImage.Transpose.FLIP_LEFT_RIGHT,
     3: PillowImage.Transpose.ROTATE_180,
@@ -214,17 +213,10 @@ def _not_accepted(data: bytes) -> InvalidImage:
     for name, magic in _KNOWN_BUT_REFUSED:
         if magic.match(data):
             return InvalidImage(f"this is {name}, which cannot be read: save it as {_ACCEPTED}", reason="unsupported")
-    if _WEB_PAGE.match(data):
-        message = "the file is a web page and not a picture: check the address, or save the picture itself"
-    else:
-        message = f"the file is not a picture (it begins with {_beginning(data)}): use {_ACCEPTED}"
-    return InvalidImage(message, reason="not_an_image")
-
-
-def _beginning(data: bytes) -> str:
-    """Show how a file begins: as text where it is text, else the bytes as numbers."""
-    text = data[:24].decode("latin-1").strip()
-    return repr(text) if text.isascii() and text.isprintable() else f"the bytes {data[:8].hex(' ')}"
+    head = data[:24].decode("latin-1").strip()
+    begins = repr(head) if head.isascii() and head.isprintable() else f"the bytes {data[:8].hex(' ')}"
+    what = "is a web page" if head.lower().startswith(("<!doctype html", "<html")) else f"begins with {begins}"
+    return InvalidImage(f"the file is not a picture: it {what}; use {_ACCEPTED}", reason="not_an_image")
 
 
 def _too_many(pixels: str, limit: int | None = None) -> InvalidImage:
