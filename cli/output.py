@@ -17,8 +17,8 @@ from rich.text import Text
 
 def prepare_streams() -> None:
     """Make sure that no title in any script can break a terminal that is not UTF-8, and that there are streams to write to."""
-    sys.stdout = sys.stdout or open(os.devnull, "w")  # noqa: SIM115  closed by whoever started us: nobody reads
-    sys.stderr = sys.stderr or open(os.devnull, "w")  # noqa: SIM115
+    sys.stdout = sys.stdout or open(os.devnull, "w")  # closed by whoever started us: nobody reads
+    sys.stderr = sys.stderr or open(os.devnull, "w")
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")

@@ -166,7 +166,8 @@ def test_a_reader_that_leaves_is_no_error(lines):
 def test_a_command_without_streams_does_its_work(tmp_path, closed):
     """As some schedulers start their jobs. What the command opens must not become its output either."""
     command = f'exec "$0" -m cli keys create cron --data "$1" {closed}'
-    done = subprocess.run(["sh", "-c", command, sys.executable, str(tmp_path)], cwd=ROOT, capture_output=True, text=True, check=False)
+    arguments = ["sh", "-c", command, sys.executable, str(tmp_path)]
+    done = subprocess.run(arguments, cwd=ROOT, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, done.stderr if "2>&-" not in closed else "")
     assert len(list((tmp_path / "_keys").glob("*.json"))) == 1
 
