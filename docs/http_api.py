@@ -32,8 +32,8 @@ curl localhost:8000/v1/collections/shop/search/image -F image=@photo.jpg -F k=5 
 - **Pictures** inside JSON are base64 or `data:` URIs, or addresses (`image_url`) of hosts in `SEMBLANCE_IMAGE_URL_HOSTS`.
   Only public addresses are reached, checked after the name was looked up and at each redirect. Paths are refused.
 - **Attributes** set to null are attributes a product does not have, in `POST` and in `PATCH`.
-- **Ids** may contain anything, also slashes: percent-encode them (`encodeURIComponent`, `urllib.parse.quote(id, safe="")`). Only `.`
-  and `..` cannot be ids: clients take them out of a path, and what is left is the address of the whole collection.
+- **Ids** may contain anything, also slashes: percent-encode them (`encodeURIComponent`, `urllib.parse.quote(id, safe="")`). Only
+  `.` and `..` cannot be ids: clients take them out of a path, and what is left is the address of the whole collection.
 - **Filters** (`where`) are described in [filters](filters.md).
 - **Keys** are asked for as soon as other machines can reach the server: when it binds to another address than loopback, or
   `SEMBLANCE_ALLOWED_HOSTS` names it to the outside (`SEMBLANCE_API_KEYS=on` and `off` decide otherwise). A request sends its key as
