@@ -43,12 +43,12 @@ BOUNDARY = "benchmark"
 TICK = os.sysconf("SC_CLK_TCK")
 
 
-def pictures(count: int, path: Path = PHOTO) -> list[bytes]:
-    """Make JPEGs of 1,000 px that differ in a patch, so that no cache knows them."""
+def pictures(count: int, seed: int, path: Path = PHOTO) -> list[bytes]:
+    """Make JPEGs of 1,000 px that differ in their patches, so that no cache knows them; another seed makes others."""
     photo = Image.open(path).convert("RGB").resize((1000, 1000))
     made = []
     for number in range(count):
-        colour = tuple(int(part) for part in np.random.default_rng(number).integers(0, 256, 3))
+        colour = tuple(int(part) for part in np.random.default_rng([seed, number]).integers(0, 256, 3))
         photo.paste(colour, (number * 37 % 900, number * 91 % 900, number * 37 % 900 + 100, number * 91 % 900 + 100))
         file = io.BytesIO()
         photo.save(file, "JPEG", quality=85)
@@ -62,7 +62,7 @@ def messages(url: str, collection: str, case: str, count: int, seed: int) -> lis
     if case == "image":
         head = f'--{BOUNDARY}\r\nContent-Disposition: form-data; name="image"; filename="q.jpg"\r\nContent-Type: image/jpeg\r\n\r\n'
         kind, tail = f"multipart/form-data; boundary={BOUNDARY}", f"\r\n--{BOUNDARY}--\r\n".encode()
-        return [request(url, f"{path}/image", head.encode() + picture + tail, kind) for picture in pictures(count)]
+        return [request(url, f"{path}/image", head.encode() + picture + tail, kind) for picture in pictures(count, seed)]
     asked = texts(10) * (count // 10 + 1) if case == "cached" else texts(count, seed)
     return [request(url, f"{path}/text", orjson.dumps({"query": text})) for text in asked[:count]]
 
