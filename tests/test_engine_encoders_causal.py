@@ -169,7 +169,7 @@ def test_another_encoder_beside_it_is_refused(kept: Path) -> None:
 
 
 def test_a_language_model_is_no_two_tower_model_and_the_remedy_is_said(kept: Path) -> None:
-    with pytest.raises(ModelError, match="--text-tower"):
+    with pytest.raises(ModelError, match="train-tower"):
         load_backbone(f"hf:{kept.parent / 'llama'}")
 
 
@@ -188,7 +188,7 @@ def test_a_tower_is_trained_by_a_command_and_used_by_its_folder(tmp_path: Path, 
         Image.new("RGB", (8, 8), (number * 2, 255 - number * 2, number % 10 * 25)).save(tmp_path / f"{number}.png")
         rows.append(f"p{number},{title},{number}.png")
     (tmp_path / "feed.csv").write_text("\n".join(rows) + "\n")
-    words = ["train", "--catalog", str(tmp_path / "feed.csv"), "--text-tower", f"hf:{save_llama(tmp_path / 'llama')}"]
+    words = ["train-tower", f"hf:{save_llama(tmp_path / 'llama')}", "--catalog", str(tmp_path / "feed.csv")]
     result = CliRunner().invoke(app, [*words, "-o", str(tmp_path / "tower"), "--lora", "2", "--json"])
     assert result.exit_code == 0, result.output
     assert json.loads(result.stdout)["after"]["queries"] > 0
@@ -202,6 +202,6 @@ def test_a_tower_needs_a_catalogue_and_a_language_model(tmp_path: Path) -> None:
 
     from cli.main import app
 
-    for words in (["--text-tower", "hf:x"], ["--catalog", "x.csv", "--text-tower", "x"]):
-        result = CliRunner().invoke(app, ["train", *words, "-o", str(tmp_path / "tower")])
+    for words in (["hf:x"], ["x", "--catalog", "x.csv"]):
+        result = CliRunner().invoke(app, ["train-tower", *words, "-o", str(tmp_path / "tower")])
         assert result.exit_code == 2, result.output

@@ -39,7 +39,7 @@ def hugging_face_backbone(name: str) -> Backbone:
         kind = type(model).__name__
         raise ModelError(
             f"hf:{name} is a {kind}, which does not embed both texts and pictures: use CLIP, SigLIP or the like, "
-            f"or train a text tower on it with `semblance train --catalog FILE --text-tower hf:{name}`"
+            f"or train a text tower on it with `semblance train-tower hf:{name} --catalog FILE -o DIR`"
         )
     return _backbone(f"hf:{name}", model, processor)
 
