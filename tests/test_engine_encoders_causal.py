@@ -21,12 +21,17 @@ from engine.errors import ModelError  # noqa: E402
 from engine.protocols import Encoder  # noqa: E402
 from engine.testing import FakeEncoder, FakeGenerator  # noqa: E402
 from engine.training.adapt import Pairings, verdict_on  # noqa: E402
+from engine.training.pairs import Split  # noqa: E402
 from engine.training.tower import LEAST_SHARE, TowerCourse, embed_titles, train_tower, with_lora  # noqa: E402
 
 COLOURS = ["red", "blue", "green", "black", "white", "gold", "grey", "pink", "brown", "navy"]
 THINGS = ["shirt", "shoe", "bag", "watch", "dress", "mug", "lamp", "ring", "belt", "scarf"]
 TITLES = [f"{colour} {thing}" for colour in COLOURS for thing in THINGS]
 SIZES = {"hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2, "num_attention_heads": 4, "vocab_size": 4_000}
+
+
+def on_cpu(**fields):
+    return Settings(device="cpu", **fields)
 
 
 def save_tokenizer(folder: Path) -> None:
@@ -61,7 +66,8 @@ def save_deepseek(folder: Path) -> Path:
 
 @pytest.fixture(scope="module", params=[save_llama, save_deepseek], ids=["llama", "deepseek"])
 def language(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return request.param(tmp_path_factory.mktemp("language") / "model")
+    folder: Path = request.param(tmp_path_factory.mktemp("language") / "model")
+    return folder
 
 
 def pairs() -> Pairings:
@@ -71,7 +77,7 @@ def pairs() -> Pairings:
     rows = np.array([colours[c] + things[t] for c in range(10) for t in range(10)], np.float32)
     images = rows / np.linalg.norm(rows, axis=1, keepdims=True)
     unrelated = random.permutation(images)
-    splits = tuple("val" if number % 5 == number // 10 % 5 else "train" for number in range(100))
+    splits: tuple[Split, ...] = tuple("val" if number % 5 == number // 10 % 5 else "train" for number in range(100))
     return Pairings.build(unrelated, images, TITLES, TITLES, splits)
 
 
@@ -103,7 +109,7 @@ def test_a_tower_trained_with_lora_comes_back_as_it_was(language: Path, tmp_path
     train_tower(tower, TITLES, known, TowerCourse(steps=20, lora_steps=3))
     expected = embed_titles(tower, TITLES[:7])
     write_tower(tmp_path, tower, str(language), beside, {"seed": 0})
-    encoder = CausalEncoder.load(tmp_path, lambda _: beside, Settings(device="cpu"))
+    encoder = CausalEncoder.load(tmp_path, lambda _: beside, on_cpu())
     assert isinstance(encoder, Encoder)
     np.testing.assert_allclose(encoder.encode_texts(TITLES[:7]), expected, atol=1e-5)
     assert not np.allclose(embed_titles(_without_lora(language, tmp_path), TITLES[:7]), expected, atol=1e-5)
@@ -127,20 +133,20 @@ def kept(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_pictures_stay_the_other_encoders(kept: Path) -> None:
-    encoder, picture = CausalEncoder.load(kept, lambda _: FakeEncoder(), Settings(device="cpu")), Image.new("RGB", (9, 9), "red")
+    encoder, picture = CausalEncoder.load(kept, lambda _: FakeEncoder(), on_cpu()), Image.new("RGB", (9, 9), "red")
     assert np.array_equal(encoder.encode_images([picture]), FakeEncoder().encode_images([picture]))
     assert encoder.fingerprint != FakeEncoder().fingerprint
-    again = CausalEncoder.load(kept, lambda _: FakeEncoder(), Settings(device="cpu"))
+    again = CausalEncoder.load(kept, lambda _: FakeEncoder(), on_cpu())
     assert encoder.fingerprint == again.fingerprint
 
 
 def test_its_texts_are_drawn(kept: Path) -> None:
-    encoder = CausalEncoder.load(kept, lambda _: FakeEncoder(), Settings(device="cpu"))
+    encoder = CausalEncoder.load(kept, lambda _: FakeEncoder(), on_cpu())
     assert len(FakeGenerator().generate(GenerationRequest(encoder.encode_texts(["red shirt"]), count=2))) == 2
 
 
 def test_awkward_texts_are_embedded(kept: Path) -> None:
-    encoder = CausalEncoder.load(kept, lambda _: FakeEncoder(), Settings(device="cpu"))
+    encoder = CausalEncoder.load(kept, lambda _: FakeEncoder(), on_cpu())
     vectors = encoder.encode_texts(["", "red " * 500, "  ", "鞋"])
     np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-5)
     np.testing.assert_allclose(vectors[0], encoder.encode_texts([""])[0], atol=1e-5)
@@ -160,12 +166,12 @@ def test_a_tower_that_is_not_what_it_was_is_refused(kept: Path, tmp_path: Path, 
     else:
         (folder / TOWER).write_text(json.dumps(about | {harm: 99 if harm == "format" else str(tmp_path)}))
     with pytest.raises(ModelError):
-        CausalEncoder.load(folder, lambda _: FakeEncoder(), Settings(device="cpu"))
+        CausalEncoder.load(folder, lambda _: FakeEncoder(), on_cpu())
 
 
 def test_another_encoder_beside_it_is_refused(kept: Path) -> None:
     with pytest.raises(ModelError, match="train it again"):
-        CausalEncoder.load(kept, lambda _: OtherEncoder(), Settings(device="cpu"))
+        CausalEncoder.load(kept, lambda _: OtherEncoder(), on_cpu())
 
 
 def test_a_language_model_is_no_two_tower_model_and_the_remedy_is_said(kept: Path) -> None:
@@ -192,7 +198,7 @@ def test_a_tower_is_trained_by_a_command_and_used_by_its_folder(tmp_path: Path, 
     result = CliRunner().invoke(app, [*words, "-o", str(tmp_path / "tower"), "--lora", "2", "--json"])
     assert result.exit_code == 0, result.output
     assert json.loads(result.stdout)["after"]["queries"] > 0
-    encoder = build.build_encoder(Settings(encoder=f"adapted:{tmp_path / 'tower'}", device="cpu"))
+    encoder = build.build_encoder(on_cpu(encoder=f"adapted:{tmp_path / 'tower'}"))
     assert isinstance(encoder, CausalEncoder)
     assert encoder.encode_texts(["red shirt"]).shape == (1, 256)
 
