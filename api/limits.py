@@ -14,6 +14,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from api.errors import problem
 
 LOOPBACK_NAMES = ("localhost", "127.0.0.1", "::1")
+PROBES = frozenset({"/healthz", "/readyz"})
+"""Paths that answer to every name: what watches over servers calls them by their address, and they tell nothing of a catalogue."""
 
 
 class BodyTooLarge(HTTPException):
@@ -142,7 +144,7 @@ class HostCheck:
         if len(hosts) > 1 or (not hosts and scope.get("http_version") == "1.1"):  # RFC 9112, 3.2
             await problem(scope, 400, f"The request has {len(hosts)} headers `Host`: send one.")(scope, receive, send)
             return
-        if self._allowed:
+        if self._allowed and scope["path"] not in PROBES:
             host = host_name(hosts[0] if hosts else "")
             if not any(_matches(host, pattern) for pattern in self._allowed):
                 detail = (

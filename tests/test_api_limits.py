@@ -38,7 +38,7 @@ def limited(**options):
     return app
 
 
-def call(app, chunks=(b"",), headers=(), method="POST", pause=0.0):
+def call(app, chunks=(b"",), headers=(), method="POST", pause=0.0, path="/"):
     """Send one request by hand, in chunks; returns status, headers, body and the number of chunks that were read."""
 
     async def main():
@@ -58,8 +58,8 @@ def call(app, chunks=(b"",), headers=(), method="POST", pause=0.0):
         scope = {
             "type": "http",
             "method": method,
-            "path": "/",
-            "raw_path": b"/",
+            "path": path,
+            "raw_path": path.encode(),
             "query_string": b"",
             "root_path": "",
             "headers": [(name.encode(), value.encode()) for name, value in headers],
@@ -131,6 +131,12 @@ def test_bodies_in_flight_share_a_budget_that_is_given_back():
 def test_only_the_allowed_names_reach_a_local_server(header, status):
     app = HostCheck(echo, allowed=("localhost", "127.0.0.1", "::1"))
     assert call(app, headers=[("host", header)])[0] == status
+
+
+@pytest.mark.parametrize(("path", "status"), [("/healthz", 200), ("/readyz", 200), ("/metrics", 421), ("/healthz/x", 421)])
+def test_probes_may_call_by_address(path, status):
+    app = HostCheck(echo, allowed=("localhost",))
+    assert call(app, headers=[("host", "10.1.2.3:8000")], path=path)[0] == status
 
 
 def test_a_wildcard_admits_subdomains_and_nothing_else():
