@@ -12,7 +12,7 @@ torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
 pytestmark = [pytest.mark.filterwarnings("ignore::FutureWarning"), pytest.mark.filterwarnings("ignore::DeprecationWarning")]
 
-from engine.config import Settings  # noqa: E402
+from engine.config import Settings, load_settings  # noqa: E402
 from engine.drawings import GenerationRequest  # noqa: E402
 from engine.encoders.adapted import TOWER  # noqa: E402
 from engine.encoders.backbones import load_backbone  # noqa: E402
@@ -30,8 +30,8 @@ TITLES = [f"{colour} {thing}" for colour in COLOURS for thing in THINGS]
 SIZES = {"hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2, "num_attention_heads": 4, "vocab_size": 4_000}
 
 
-def on_cpu(**fields):
-    return Settings(device="cpu", **fields)
+def on_cpu(encoder: str = "bundle:default") -> Settings:
+    return load_settings(device="cpu", encoder=encoder)
 
 
 def save_tokenizer(folder: Path) -> None:
