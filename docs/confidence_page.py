@@ -25,8 +25,10 @@ would give. It is tried only for a query without an answer.
 ## How sure
 A cosine is not a probability, so a result is described by {count} numbers: its best scores and their spread, what each view says
 and whether the views agree, how alike the best products are, what 64 background queries find in the same collection (a z-score),
-whether background queries suit the found products better than this one does, and how well pictures of other shops would have
-answered it. A logistic curve over them gives the probability. Words in a collection with titles, words against pictures alone,
+what this query finds in products drawn from all of the collection, whether background queries suit the found products better than
+this one does, how well pictures and titles of other shops would have answered it, and whether the products are of the kind asked
+for among the {concepts} kinds of things that shops sell. A logistic curve over them gives the probability. Words in a
+collection with titles, words against pictures alone,
 and pictures have a curve each. Weighted terms use the curve of what weighs more. Words of the query that are found in a product
 count on top, as in ranking; the figures below are without them.
 
@@ -56,7 +58,7 @@ def confidence_page(written: str) -> str:
     first = next(iter(calibration.curves))
     mix = ", ".join(f"{share:.0%} {condition}" for condition, share in calibration.figures[first]["mix"].items())
     features = len(calibration.curves[first].weights)
-    head = INTRODUCTION.format(count=features, mix=mix)
+    head = INTRODUCTION.format(count=features, concepts=len(calibration.concepts), mix=mix)
     return "\n\n".join(["# Confidence", written, head, *_sections(calibration)]) + "\n"
 
 

@@ -17,9 +17,9 @@ from jaxtyping import Float64
 
 from engine.datatypes import DIMENSIONS, Decision, Vector, Vectors
 from engine.errors import BundleError
-from engine.evidence import FEATURES
+from engine.evidence import FEATURES, Background
 
-FORMAT = 2
+FORMAT = 3
 FILE = "calibrator.json"
 CurveName: TypeAlias = Literal["titled", "untitled", "picture"]
 CURVES: tuple[CurveName, ...] = ("titled", "untitled", "picture")
@@ -65,8 +65,8 @@ class Calibration:
     """Everything a judge needs to know about one encoder.
 
     Words agree far more with titles than with pictures, and pictures with pictures more than either, so each has its own curve.
-    `words` and `pictures` are vectors of background queries: what people ask for and show elsewhere. `figures` is what was
-    measured on queries the curves were not fitted on; nothing reads it but people.
+    `words` are vectors of background queries, `pictures`, `titles` and `concepts` of what is sold elsewhere (`Background`).
+    `figures` is what was measured on queries the curves were not fitted on; nothing reads it but people.
     """
 
     fingerprint: str
@@ -74,7 +74,13 @@ class Calibration:
     sense: Sense | None
     words: Vectors
     pictures: Vectors
+    titles: Vectors
+    concepts: Vectors
     figures: Mapping[str, Any] = field(default_factory=dict)
+
+    def background(self, curve: CurveName) -> Background:
+        """Give what results that a curve judges are compared with."""
+        return Background(self.pictures if curve == "picture" else self.words, self.pictures, self.titles, self.concepts)
 
     def decide(self, curve: CurveName, confidence: float, query: Vector | None = None) -> Decision:
         """Answer when the curve's threshold is reached; else draw what was asked for, or abstain when it is nonsense.
@@ -99,7 +105,7 @@ class Calibration:
                 {name: _calibrator(fields["curves"][name]) for name in CURVES if name in fields["curves"]},
                 None if sense is None else Sense(np.array(sense["weights"], np.float32), float(sense["bias"])),
                 _unpacked(fields["words"]),
-                _unpacked(fields["pictures"]),
+                *(_unpacked(fields[name]) for name in ("pictures", "titles", "concepts")),
                 fields["figures"],
             )
         except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
@@ -119,6 +125,8 @@ class Calibration:
             "figures": self.figures,
             "words": _packed(self.words),
             "pictures": _packed(self.pictures),
+            "titles": _packed(self.titles),
+            "concepts": _packed(self.concepts),
         }
         fresh = path.with_name(f".{path.name}.new")
         fresh.write_text(json.dumps(fields, indent=1) + "\n", encoding="utf-8")

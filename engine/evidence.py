@@ -1,14 +1,16 @@
 """What the scores of a result say about whether it holds an answer: a row of features, from which confidence is computed.
 
 A cosine alone says little: its usual size differs by query, by collection and by kind. So a result is also compared with what
-other queries find in the same collection (`Null`) and with what they find in the same documents (the bank's rivals). What the
-features are worth is fitted in `engine.training.calibrate`; curves and decisions are in `engine.confidence`.
+other queries find in the same collection (`Null`), with what they find in the same documents (the rivals), with what this query
+finds in all of the collection (the sample), and with what it would have found elsewhere (`Background`). What the features are worth
+is fitted in `engine.training.calibrate`; curves and decisions are in `engine.confidence`.
 """
 
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import numpy as np
-from jaxtyping import Float32, Float64
+from jaxtyping import Float, Float32, Float64
 
 from engine.datatypes import Vector, Vectors
 
@@ -16,9 +18,11 @@ JUDGED = 50
 TOP = 10
 SHARPNESS = 30.0  # of the softmax: a cosine 0.1 higher is 20 times likelier
 FAMILIAR = 8
-REFERENCES = 3
-RIVALLED = 4  # so many of the best documents are held against all background queries
+REFERENCES = 5
+RIVALLED = 4  # so many of the best documents are held against all background queries, and against all concepts
 SAME = 0.9  # a background query so near to this one asks for the same thing and is no rival
+SAME_TITLE = 0.96  # titles elsewhere may come nearer, unless the query is a title itself
+LEAST_DEVIATION = 1e-3
 FEATURES = (
     "best",
     "margin",
@@ -41,7 +45,17 @@ FEATURES = (
     "exclusive",
     "reference",
     "shortfall",
+    "elsewhere",
+    "z_reference",
+    "title_reference",
+    "title_shortfall",
+    "concept",
+    "usual",
+    "z_own",
 )
+
+
+Numbers: TypeAlias = Float[np.ndarray, " n"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +64,7 @@ class Outcome:
 
     `scores`, `image` and `title` are the fused scores and the cosine of each view of the at most `JUDGED` best documents, best
     first, NaN for a view a document lacks; `top` holds the vectors of the at most `TOP` best, whose products with `query` are
-    their scores.
+    their scores; `sample` are the scores of some documents that stand for the whole collection.
     """
 
     query: Vector
@@ -58,6 +72,21 @@ class Outcome:
     image: Float32[np.ndarray, " n"]
     title: Float32[np.ndarray, " n"]
     top: Float32[np.ndarray, "m 256"]
+    sample: Float32[np.ndarray, " s"]
+
+
+@dataclass(frozen=True, slots=True)
+class Background:
+    """What is asked for and sold elsewhere: everything a result is compared with that is not in its collection.
+
+    `queries` are of the judged query's kind, words or pictures; `pictures` and `titles` those of products elsewhere; `concepts` has
+    one vector for each thing that shops sell, in the middle of its names.
+    """
+
+    queries: Vectors
+    pictures: Vectors
+    titles: Vectors
+    concepts: Vectors
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,14 +103,11 @@ class Null:
         """Summarise the scores of background queries, one row each, best first; -inf where there was nothing."""
         found = np.where(np.isfinite(scores), scores, np.nan).astype(np.float64)
         best, mean = found[:, 0], np.nanmean(found[:, :TOP], axis=1)
-        return cls(float(best.mean()), max(float(best.std()), 1e-3), float(mean.mean()), max(float(mean.std()), 1e-3))
+        return cls(float(best.mean()), _deviation(best), float(mean.mean()), _deviation(mean))
 
 
-def describe(outcome: Outcome, null: Null, bank: Vectors, elsewhere: Vectors) -> Float64[np.ndarray, " f"]:
-    """Compute `FEATURES` of a result with at least one document.
-
-    `bank` are background queries, `elsewhere` pictures of everything that other shops sell.
-    """
+def describe(outcome: Outcome, null: Null, background: Background) -> Float64[np.ndarray, " f"]:
+    """Compute `FEATURES` of a result with at least one document."""
     scores = outcome.scores.astype(np.float64)
     best, first = scores[0], scores[:TOP]
     spread = (
@@ -97,17 +123,17 @@ def describe(outcome: Outcome, null: Null, bank: Vectors, elsewhere: Vectors) ->
     )
     image, title = _mean_and_best(outcome.image), _mean_and_best(outcome.title)
     views = (*image, *title, _agreement(outcome.image, outcome.title))
-    reference = _reference(outcome.query, elsewhere)
-    beyond = (reference, (image[1] or best) - reference)
-    return np.array([*spread, *views, _consistency(outcome.top), *_against(outcome, bank), *beyond], np.float64)
+    rivals = _against(outcome, background.queries)
+    beyond = _elsewhere(outcome, background, image[1] or best, title[1])
+    own = (_concept(outcome, background.concepts), *_usual(outcome.sample, best))
+    return np.array([*spread, *views, _consistency(outcome.top), *rivals, *beyond, *own], np.float64)
 
 
 def entropy(scores: Float64[np.ndarray, " n"]) -> float:
     """Say how evenly a softmax spreads over the scores: 0 one winner, 1 all alike."""
     if len(scores) < 2:
         return 0.0
-    shares = np.exp(SHARPNESS * (scores - scores.max()))
-    shares /= shares.sum()
+    shares = _shares(scores)
     return float(-(shares * np.log(shares + 1e-12)).sum() / np.log(len(scores)))
 
 
@@ -141,11 +167,54 @@ def _products(rows: Float32[np.ndarray, "n 256"], vector: Vector) -> Float32[np.
     return products
 
 
-def _reference(query: Vector, elsewhere: Vectors) -> float:
-    """Say how well the query could be answered: by the best of the pictures elsewhere. A shop without such products falls short."""
-    cosines = np.sort(_products(elsewhere, query))[::-1]
-    cosines = cosines[cosines < SAME]
-    return float(cosines[:REFERENCES].mean()) if len(cosines) else 0.0
+def _deviation(values: Numbers) -> float:
+    return max(float(values.std()), LEAST_DEVIATION)
+
+
+def _elsewhere(
+    outcome: Outcome, background: Background, image_best: float, title_best: float
+) -> tuple[float, float, float, float, float, float]:
+    """Say how well the query could be answered, by the best pictures and titles elsewhere, and how far the shop falls short."""
+    pictures = _products(background.pictures, outcome.query)
+    usual, reference = float(pictures.mean()), _reference(pictures, SAME)
+    by_picture = (reference, image_best - reference, usual, (reference - usual) / _deviation(pictures))
+    if np.isnan(outcome.title).all():
+        return *by_picture, 0.0, 0.0
+    named = _reference(_products(background.titles, outcome.query), SAME_TITLE)
+    return *by_picture, named, title_best - named
+
+
+def _reference(cosines: Float32[np.ndarray, " n"], same: float) -> float:
+    """Average the best cosines that do not belong to the asked thing itself."""
+    best = np.sort(cosines[cosines < same])[-REFERENCES:]
+    return float(best.mean()) if len(best) else 0.0
+
+
+def _concept(outcome: Outcome, concepts: Vectors) -> float:
+    """Say how much the best documents are things of the kind asked for: the overlap of what query and documents are likened to.
+
+    Both are taken for a distribution over the concepts; the overlap is the coefficient of Bhattacharyya (1943), 1 for the same.
+    """
+    first = outcome.top[:RIVALLED]
+    unit = first / np.maximum(np.linalg.norm(first, axis=1, keepdims=True), 1e-9)
+    asked = _shares(_products(concepts, outcome.query))
+    found = [_shares(_products(concepts, document)) for document in unit]
+    return float(np.mean([np.sqrt(asked * shares).sum() for shares in found]))
+
+
+def _shares(scores: Numbers) -> Numbers:
+    """Spread 1 over scores by a softmax."""
+    raised = np.exp(np.float32(SHARPNESS) * (scores - scores.max()))
+    shares: Numbers = raised / raised.sum()
+    return shares
+
+
+def _usual(sample: Float32[np.ndarray, " s"], best: float) -> tuple[float, float]:
+    """Give what the query finds in any document of the collection, and by how many deviations the best one is above it."""
+    if len(sample) < 2:
+        return 0.0, 0.0
+    usual = float(sample.mean())
+    return usual, (float(best) - usual) / _deviation(sample)
 
 
 def _against(outcome: Outcome, bank: Vectors) -> tuple[float, float, float, float]:

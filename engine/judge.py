@@ -12,6 +12,7 @@ from typing import TypeAlias
 
 import numpy as np
 
+from engine import relevance
 from engine.collection import Candidate, Collection
 from engine.confidence import FILE, Calibration, CurveName
 from engine.datatypes import DocumentRef, Image, Query
@@ -90,8 +91,7 @@ class Judge:
             return Verdict(None, answered=True, nonsense=False, strong=len(candidates))
         null = self._null(collection, calibration, name, asked[1].weights)
         outcome = _outcome(collection, asked[1], candidates)
-        bank = calibration.pictures if name == "picture" else calibration.words
-        confidence = float(calibration.curves[name].probability(describe(outcome, null, bank, calibration.pictures)))
+        confidence = float(calibration.curves[name].probability(describe(outcome, null, calibration.background(name))))
         decision = calibration.decide(name, confidence, None if name == "picture" else asked[1].vector)
         strong = int((outcome.scores >= null.best).sum())
         return Verdict(confidence, decision == "answer", decision == "abstain", strong)
@@ -101,7 +101,7 @@ class Judge:
         held = self._nulls.get(key)
         if held is not None and abs(size - held[0]) <= GROWTH * held[0]:
             return held[1]
-        bank = (calibration.pictures if name == "picture" else calibration.words)[:NULL_QUERIES]
+        bank = calibration.background(name).queries[:NULL_QUERIES]
         found = collection.search(bank, TOP, weights=np.tile(np.array(weights, np.float32), (len(bank), 1)))
         scores = np.full((len(bank), TOP), -np.inf, np.float32)
         for row, candidates in enumerate(found):
@@ -147,4 +147,5 @@ def _outcome(collection: Collection, encoded: EncodedQuery, candidates: Sequence
     )
     weights = np.array(encoded.weights, np.float32)
     top = collection.vectors_at([c.key for c in candidates[:TOP]], encoded.vector, weights)
-    return Outcome(encoded.vector, fuse(image, title, weights), image, title, top)
+    sample = relevance.sampled(collection.snapshot(), encoded.vector, weights)
+    return Outcome(encoded.vector, fuse(image, title, weights), image, title, top, sample)

@@ -23,10 +23,15 @@ def bound(best: float, background: float) -> float:
 
 def background(snapshot: Snapshot, vector: Vector, weights: Float32[np.ndarray, "2"]) -> float:
     """Compute the mean score a query gives a sample of the collection; 0 when it holds nothing the query can be compared with."""
+    scores = sampled(snapshot, vector, weights)
+    return float(scores.mean()) if len(scores) else 0.0
+
+
+def sampled(snapshot: Snapshot, vector: Vector, weights: Float32[np.ndarray, "2"]) -> Float32[np.ndarray, " s"]:
+    """Score documents that stand for the whole collection, those it can be compared with, in no order."""
     found = [np.zeros(0, np.float32)]
     for part, documents in snapshot.statistics.sample:
         image, title = (part.rows(view).rescore(vector, documents) for view in VIEWS)  # type: ignore[attr-defined]
         scores = fuse(image, title, weights)
         found.append(scores[scores > -np.inf])
-    scores = np.concatenate(found)
-    return float(scores.mean()) if len(scores) else 0.0
+    return np.concatenate(found)

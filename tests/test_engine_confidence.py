@@ -38,7 +38,8 @@ def unit(count: int, seed: int = 0) -> np.ndarray:
 @pytest.fixture
 def calibration() -> Calibration:
     sense = Sense(np.eye(256, dtype=np.float32)[0] * 8, 0.0)
-    return Calibration("f" * 16, {name: curve() for name in CURVES}, sense, unit(3), unit(2, 1), {"ece": 0.01})
+    beside = (unit(3), unit(2, 1), unit(4, 2), unit(5, 3))
+    return Calibration("f" * 16, {name: curve() for name in CURVES}, sense, *beside, {"ece": 0.01})
 
 
 def test_a_higher_score_is_likelier_to_hold_an_answer() -> None:
@@ -59,11 +60,18 @@ def test_decisions_follow_the_threshold_and_the_sense(calibration: Calibration) 
     assert calibration.decide("picture", 0.1) == "generate"
 
 
+def test_a_picture_is_compared_with_pictures_and_words_with_words(calibration: Calibration) -> None:
+    assert calibration.background("picture").queries is calibration.pictures
+    assert calibration.background("titled").queries is calibration.words
+    assert calibration.background("untitled").titles is calibration.titles
+
+
 def test_saved_and_loaded_it_says_the_same(calibration: Calibration, tmp_path: Path) -> None:
     calibration.save(tmp_path / "calibrator.json")
     loaded = Calibration.load(tmp_path / "calibrator.json")
     assert (loaded.fingerprint, loaded.curves, loaded.figures) == (calibration.fingerprint, calibration.curves, calibration.figures)
-    assert np.abs(loaded.words - calibration.words).max() < 0.005
+    for name in ("words", "pictures", "titles", "concepts"):
+        assert np.abs(getattr(loaded, name) - getattr(calibration, name)).max() < 0.005
     assert loaded.sense is not None
     assert loaded.sense.probability(np.eye(256, dtype=np.float32)[0]) > 0.99
 

@@ -26,7 +26,7 @@ def calibration(threshold: float = 0.5) -> Calibration:
     encoder = FakeEncoder()
     sense = Sense(-9.0 * encoder.encode_texts(["qwrt"])[0], 3.0)
     bank = encoder.encode_texts(["sofa", "lamp", "tent", "drone"])
-    return Calibration(encoder.fingerprint, {"titled": curve, "untitled": curve, "picture": curve}, sense, bank, bank)
+    return Calibration(encoder.fingerprint, {"titled": curve, "untitled": curve, "picture": curve}, sense, bank, bank, bank, bank)
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from PIL import Image
 
 from engine.confidence import FILE, Calibration
 from engine.datatypes import Image as Picture
-from engine.evidence import FEATURES
+from engine.evidence import FEATURES, Background
 from engine.training.asked import CONDITIONS, Asker, Case, Shop, nonsense, word_cases
 from engine.training.calibrate import calibrate, fit
 from engine.training.pairs import Caption, Item
@@ -96,7 +96,7 @@ def test_taking_products_out_leaves_no_right_answer(tmp_path: Path) -> None:
     chosen = [item for item in items(tmp_path) if (item.source, item.split) == ("fashion", "val")]
     shop = Shop.open("fashion", chosen, pictures(chosen), None)
     bank = unit(np.random.default_rng(0).normal(size=(80, 256)))
-    cases = list(word_cases(Asker(shop, bank, bank, np.random.default_rng(0)), World().encode_texts))
+    cases = list(word_cases(Asker(shop, Background(bank, bank, bank, bank), np.random.default_rng(0)), World().encode_texts))
     assert {case.condition for case in cases} == {"answerable", "type removed", "item removed"}
     assert not any(case.answered for case in cases if case.condition != "answerable")
     assert np.mean([case.answered for case in cases if case.condition == "answerable"]) > 0.9

@@ -15,10 +15,11 @@ from engine.confidence import FILE, Calibration
 from engine.datatypes import Vectors
 from engine.errors import InvalidInput
 from engine.evaluation.catalogue import MOST_VALUES, Product, read_products
+from engine.evidence import Background
 from engine.search import SearchEngine
 from engine.training.asked import Asker, Case, Shop, foreign_cases, item_cases, nonsense
 from engine.training.calibrate import MIX, RISK, fit, fit_sense
-from engine.training.elsewhere import everyday_words
+from engine.training.elsewhere import concept_vectors, everyday_words
 from engine.training.pairs import Pairs
 from engine.training.reliability import figures_of
 
@@ -48,18 +49,25 @@ def calibrate_collection(engine: SearchEngine, name: str, seed: int = 0) -> dict
     vectors = engine.embed_texts(words)
     silly = [nonsense(random) for _ in range(NONSENSE)]
     foreign = _Foreign(vectors[_far(shop, vectors, random)], engine.embed_texts(silly))
-    bank = given.words if given is not None else vectors[random.permutation(len(words))]
-    pictures = given.pictures if given is not None else shop.images[random.permutation(len(shop.images))[:NONSENSE]]
+    background = given.background("titled") if given is not None else _background(engine, shop, vectors, random)
     curves = dict(given.curves) if given is not None else {}
     figures: dict[str, Any] = {}
     for own in (shop,) if shop.titles is None else (shop, replace(shop, titles=None)):
-        asker = Asker(own, bank, pictures, random)
+        asker = Asker(own, background, random)
         cases = [*_asked(asker, engine, products), *_unanswerable(asker, foreign)]
         curves[own.curve] = fit(cases, RISK[own.curve])
         figures[own.curve] = figures_of(cases, curves[own.curve], MIX, seed)
     sense = given.sense if given is not None else fit_sense(vectors, foreign.nonsense, random)[0]
-    Calibration(engine.encoder.fingerprint, curves, sense, bank, pictures, figures).save(collection.path / FILE)
+    beside = (background.queries, background.pictures, background.titles, background.concepts)
+    Calibration(engine.encoder.fingerprint, curves, sense, *beside, figures).save(collection.path / FILE)
     return figures
+
+
+def _background(engine: SearchEngine, shop: Shop, words: Vectors, random: np.random.Generator) -> Background:
+    """Stand in for what other shops are asked for and sell, for an encoder that brings nothing: everyday words, own pictures."""
+    pictures = shop.images[random.permutation(len(shop.images))[:NONSENSE]]
+    mixed = words[random.permutation(len(words))]
+    return Background(mixed, pictures, mixed, concept_vectors(engine.embed_texts))
 
 
 @dataclass(frozen=True, slots=True)

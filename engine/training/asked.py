@@ -20,7 +20,8 @@ from jaxtyping import Bool, Float64, Int64
 
 from engine.confidence import CurveName
 from engine.datatypes import Vector, Vectors
-from engine.evidence import JUDGED, TOP, Null, Outcome, describe
+from engine.evidence import JUDGED, TOP, Background, Null, Outcome, describe
+from engine.index.wording import SAMPLE
 from engine.judge import NULL_QUERIES
 from engine.ranking import TITLE_SHARE
 from engine.training.pairs import Caption, Item, Pairs
@@ -96,11 +97,10 @@ def type_of(item: Item) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Asker:
-    """Puts queries to one shop and describes what comes back. `bank` and `elsewhere` are its background."""
+    """Puts queries to one shop and describes what comes back."""
 
     shop: Shop
-    bank: Vectors
-    elsewhere: Vectors
+    background: Background
     random: np.random.Generator
     pictures: bool = False
 
@@ -121,11 +121,12 @@ class Asker:
         image = self.shop.images[best] @ query
         no_titles = self.pictures or self.shop.titles is None
         title = np.full(len(best), np.nan, np.float32) if no_titles else self.shop.titles[best] @ query  # type: ignore[index]
-        outcome = Outcome(query, seen[best] @ query, image, title, seen[best[:TOP]])
-        return describe(outcome, self._null(seen[rows]), self.bank, self.elsewhere), bool(relevant[best[:TOP]].any())
+        sample = self.random.permutation(scores)[:SAMPLE]
+        outcome = Outcome(query, seen[best] @ query, image, title, seen[best[:TOP]], sample)
+        return describe(outcome, self._null(seen[rows]), self.background), bool(relevant[best[:TOP]].any())
 
     def _null(self, seen: Vectors) -> Null:
-        scores = self.bank[:NULL_QUERIES] @ seen.T
+        scores = self.background.queries[:NULL_QUERIES] @ seen.T
         return Null.of(-np.sort(np.partition(-scores, TOP, axis=1)[:, :TOP], axis=1))
 
 

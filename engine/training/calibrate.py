@@ -7,7 +7,7 @@ scikit-learn is needed here only: what runs is arithmetic on the numbers that ar
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +19,12 @@ from engine.confidence import CURVES, FILE, NONSENSE_BELOW, Calibration, Calibra
 from engine.datatypes import DIMENSIONS, Vectors
 from engine.encoders.bundle import read_manifest, record, write_manifest
 from engine.errors import MissingExtra
+from engine.evidence import Background
 from engine.protocols import Encoder
 from engine.training.asked import (
     CONDITIONS,
     QUERY_KINDS,
+    TITLE_KINDS,
     Asker,
     Case,
     EncodeTexts,
@@ -33,6 +35,7 @@ from engine.training.asked import (
     picture_cases,
     word_cases,
 )
+from engine.training.elsewhere import concept_vectors
 from engine.training.pairs import Item
 from engine.training.reliability import figures_of, mix_weights
 
@@ -44,7 +47,8 @@ except ImportError:
 MIX = dict(zip(CONDITIONS, (0.6, 0.1, 0.1, 0.1, 0.1), strict=True))
 RISK: dict[CurveName, float] = {"titled": 0.15, "untitled": 0.3, "picture": 0.1}
 BANK_PER_KIND = 120
-PICTURES_IN_BANK = 240
+PICTURES_ELSEWHERE = {"fashion": 800, "flickr8k": 300, "emoji": 200}
+TITLES_ELSEWHERE = {"fashion": 1_000, "flickr8k": 300, "emoji": 200}
 PICTURES_ASKED = 300
 FOREIGN_WORDS = 300
 SENSIBLE_WORDS = 600
@@ -52,25 +56,17 @@ NONSENSE_WORDS = 600
 FIT, SET = (0, 1), 2
 
 
-@dataclass(frozen=True, slots=True)
-class Background:
-    """Background queries of both kinds, from training data."""
-
-    words: Vectors
-    pictures: Vectors
-
-
 def calibrate(encoder: Encoder, items: Sequence[Item], images: Vectors, seed: int = 0) -> Calibration:
     """Fit every curve of an encoder on the validation items; `images` holds one row an item, those of other splits are not read."""
     random = np.random.default_rng(seed)
-    background = Background(encoder.encode_texts(bank_texts(items, random)), _bank_pictures(encoder, items, random))
+    background = _background(encoder, items, random)
     validation = [row for row, item in enumerate(items) if item.split == "val"]
     held, vectors = [items[row] for row in validation], images[validation]
     cases: dict[CurveName, list[Case]] = {name: [] for name in CURVES}
     silly = [nonsense(random) for _ in range(NONSENSE_WORDS)]
     nonsensical = encoder.encode_texts(silly)
     for shop in _shops(held, vectors, encoder.encode_texts):
-        asker = Asker(shop, background.words, background.pictures, random)
+        asker = Asker(shop, background, random)
         cases[shop.curve] += word_cases(asker, encoder.encode_texts)
         cases[shop.curve] += _foreign_words(asker, items, encoder.encode_texts, random)
         chosen = random.choice(len(silly), FOREIGN_WORDS, replace=False)
@@ -78,10 +74,19 @@ def calibrate(encoder: Encoder, items: Sequence[Item], images: Vectors, seed: in
     for source in ("fashion", "flickr8k"):
         cases["picture"] += _picture_cases(encoder, (held, vectors), source, background, random)
     curves = {name: fit(found, RISK[name]) for name, found in cases.items() if found}
-    real = np.concatenate([background.words, _sensible(items, encoder.encode_texts, random)])
+    real = np.concatenate([background.queries, _sensible(items, encoder.encode_texts, random)])
     sense, told = fit_sense(real, nonsensical, random)
     figures: dict[str, Any] = {name: figures_of(cases[name], curves[name], MIX, seed) for name in curves}
-    return Calibration(encoder.fingerprint, curves, sense, background.words, background.pictures, {**figures, "sense": told})
+    return Calibration(
+        encoder.fingerprint,
+        curves,
+        sense,
+        background.queries,
+        background.pictures,
+        background.titles,
+        background.concepts,
+        {**figures, "sense": told},
+    )
 
 
 def put_into(bundle: Path, calibration: Calibration) -> None:
@@ -129,12 +134,23 @@ def bank_texts(items: Sequence[Item], random: np.random.Generator) -> list[str]:
     return [str(text) for text in random.permutation(list(dict.fromkeys(chosen)))]
 
 
-def _bank_pictures(encoder: Encoder, items: Sequence[Item], random: np.random.Generator) -> Vectors:
-    chosen: list[Item] = []
+def _background(encoder: Encoder, items: Sequence[Item], random: np.random.Generator) -> Background:
+    """Embed what is asked for and sold elsewhere, from training data."""
+    pictures: list[Item] = []
+    titles: list[str] = []
     for source in QUERY_KINDS:
         there = [item for item in items if (item.source, item.split) == (source, "train")]
-        chosen += [there[row] for row in random.permutation(len(there))[:PICTURES_IN_BANK]]
-    return _embed(encoder, [chosen[row] for row in random.permutation(len(chosen))], None)
+        pictures += [there[row] for row in random.permutation(len(there))[: PICTURES_ELSEWHERE[source]]]
+        named = sorted({title for item in there if (title := _title(item))})
+        titles += [str(title) for title in random.permutation(named)[: TITLES_ELSEWHERE[source]]]
+    mixed = [pictures[row] for row in random.permutation(len(pictures))]  # the first of them are the null of pictures
+    words, named_by = encoder.encode_texts(bank_texts(items, random)), encoder.encode_texts(titles)
+    return Background(words, _embed(encoder, mixed, None), named_by, concept_vectors(encoder.encode_texts))
+
+
+def _title(item: Item) -> str:
+    """Give the text that names an item in English; a photo is named by its first caption."""
+    return next((c.text for c in item.captions if c.kind in (*TITLE_KINDS, "caption") and c.language == "en"), "")
 
 
 def _embed(encoder: Encoder, items: Sequence[Item], random: np.random.Generator | None) -> Vectors:
@@ -192,7 +208,7 @@ def _picture_cases(
     if not rows:
         return
     shop = Shop.open(source, [items[row] for row in rows], vectors[rows], None)
-    asker = Asker(shop, background.pictures, background.pictures, random, pictures=True)
+    asker = Asker(shop, replace(background, queries=background.pictures), random, pictures=True)
     shown = random.permutation(len(rows))[:PICTURES_ASKED].astype(np.int64)
     yield from picture_cases(asker, _embed(encoder, [shop.pairs.items[row] for row in shown], random), shown)
     others = np.array([row for row, item in enumerate(items) if item.source != source], np.int64)
