@@ -1,7 +1,8 @@
 """A language model as text tower: `hf:` causal models (Llama, DeepSeek, ...) with a trained adapter into another encoder's space.
 
 Pictures stay that encoder's, so whatever is searched or drawn with its vectors can be asked for in the model's words. Here belong
-loading, pooling and the folder of a trained tower (`tower.json`, `adapter.safetensors`, `lora/`). Training: `engine.training.tower`.
+loading, pooling and the folder of a trained tower (`tower.json`, `adapter.safetensors`, `lora/`); training is in
+`engine.training.tower`.
 """
 
 import hashlib
