@@ -105,7 +105,9 @@ class Calibration:
                 {name: _calibrator(fields["curves"][name]) for name in CURVES if name in fields["curves"]},
                 None if sense is None else Sense(np.array(sense["weights"], np.float32), float(sense["bias"])),
                 _unpacked(fields["words"]),
-                *(_unpacked(fields[name]) for name in ("pictures", "titles", "concepts")),
+                _unpacked(fields["pictures"]),
+                _unpacked(fields["titles"]),
+                _unpacked(fields["concepts"]),
                 fields["figures"],
             )
         except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:

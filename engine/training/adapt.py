@@ -176,9 +176,7 @@ def judge_heads(pairs: Pairings, heads: Heads, *, seed: int = 0) -> Verdict:
     return verdict_on(pairs, plain, adapted, seed=seed)
 
 
-def verdict_on(
-    pairs: Pairings, before: Float32[np.ndarray, "v v"], after: Float32[np.ndarray, "v v"], *, seed: int = 0
-) -> Verdict:
+def verdict_on(pairs: Pairings, before: Float32[np.ndarray, "v v"], after: Float32[np.ndarray, "v v"], *, seed: int = 0) -> Verdict:
     """Compare two rankings of the validation pictures for the validation titles, question by question (paired bootstrap)."""
     rows = pairs.part("val")
     relevant: Bool[np.ndarray, "v v"] = pairs.keys[rows][:, None] == pairs.keys[rows][None, :]
