@@ -214,7 +214,7 @@ def test_the_decision_generate_begins_one_by_itself(shop, toy_engine, monkeypatc
         assert search(client, "never")["generation"] is None
     with client_of(toy_engine, Gate(), fallback="never") as client:
         assert search(client)["generation"] is None
-        assert search(client, "auto")["generation"]["job"]
+        assert search(client, "auto", "blue mug")["generation"]["job"]  # nobody has asked for it, so it is not remembered
 
 
 def test_a_search_that_safety_refuses_to_draw_still_answers(shop):

@@ -84,7 +84,7 @@ def test_a_chunked_body_over_the_limit_is_cut_off(server):
 @pytest.mark.parametrize(
     "request_bytes",
     [
-        b"GET /healthz HTTP/1.1\r\nHost: evil.example\r\n\r\n",
+        b"GET /v1/models HTTP/1.1\r\nHost: evil.example\r\n\r\n",
         b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nHost: evil.example\r\n\r\n",
         b"GET /healthz HTTP/1.1\r\n\r\n",
         POST + b"Content-Length: 2\r\nContent-Length: 5\r\n\r\n{}",

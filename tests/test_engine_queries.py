@@ -1,10 +1,13 @@
 import threading
+from contextlib import closing
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from engine.cache import MemoryCache, TieredCache
+from engine.collection import Collection
+from engine.config import Settings
 from engine.datatypes import DocumentRef, Query, Term
 from engine.queries import EncodedQuery, QueryEncoder, identity, normalise
 from engine.testing import FakeEncoder
@@ -60,9 +63,11 @@ def test_a_batch_encodes_each_distinct_text_once():
 
 @pytest.mark.parametrize("scale", [1e-38, 1e-25, 1.0, 1e19, 1e38])
 @pytest.mark.parametrize("weight", [1e-300, 1.0, 100.0])
-def test_how_long_a_vector_is_and_how_light_a_lone_term_says_nothing(scale, weight):
+def test_how_long_a_vector_is_and_how_light_a_lone_term_says_nothing(tmp_path, scale, weight):
     given = np.random.default_rng(0).uniform(-1, 1, 256)
     queries = QueryEncoder(FakeEncoder(), TieredCache(MemoryCache(100, ttl_s=60)))
-    [encoded] = queries.encode([Query((Term((scale * given).astype(np.float32), weight),))], None)  # type: ignore[arg-type]
+    query = Query((Term((scale * given).astype(np.float32), weight),))
+    with closing(Collection.create(tmp_path / "c", fingerprint="f", encoder="fake", settings=Settings())) as collection:
+        [encoded] = queries.encode([query], collection)
     assert isinstance(encoded, EncodedQuery)
     np.testing.assert_allclose(encoded.vector, given / np.linalg.norm(given), atol=1e-6)
