@@ -1,6 +1,7 @@
 """`semblance train`: a recipe that makes a model bundle, its confidence alone, or heads for one's own catalogue."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -63,17 +64,30 @@ def train(  # noqa: PLR0913, PLR0917  one parameter per option
         note(f"wrote the bundle {bundle}: SEMBLANCE_ENCODER={bundle} uses it")
 
 
-def _bundle(data: Path, output: Path, work: Path, seed: int) -> Path:
-    from engine.errors import InvalidInput, MissingExtra
+@contextmanager
+def _training_packages(recipe: str) -> Iterator[None]:
+    """Say which extra brings a package that is not there."""
+    from engine.errors import MissingExtra
 
     try:
-        from engine.training.train import train_default
+        yield
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] not in TRAINING_PACKAGES:
             raise
-        raise MissingExtra("`semblance train --recipe default`", "train") from error
+        raise MissingExtra(f"`semblance train --recipe {recipe}`", "train") from error
+
+
+def _check_archives(data: Path) -> None:
+    from engine.errors import InvalidInput
+
     if not data.is_dir():
         raise InvalidInput(f"there is no folder {data}: --data names the folder of the training archives")
+
+
+def _bundle(data: Path, output: Path, work: Path, seed: int) -> Path:
+    with _training_packages("default"):
+        from engine.training.train import train_default
+    _check_archives(data)
     work.mkdir(parents=True, exist_ok=True)
     with meter("training", "steps") as progress:
         return train_default(
@@ -82,16 +96,9 @@ def _bundle(data: Path, output: Path, work: Path, seed: int) -> Path:
 
 
 def _decoder(data: Path, bundle: Path, work: Path, seed: int, *, whole: bool) -> Path:
-    from engine.errors import InvalidInput, MissingExtra
-
-    try:
+    with _training_packages("decoder"):
         from engine.training.drawing.recipe import refresh_decoder, train_decoder
-    except ModuleNotFoundError as error:
-        if (error.name or "").partition(".")[0] not in TRAINING_PACKAGES:
-            raise
-        raise MissingExtra("`semblance train --recipe decoder`", "train") from error
-    if not data.is_dir():
-        raise InvalidInput(f"there is no folder {data}: --data names the folder of the training archives")
+    _check_archives(data)
     with meter("training the decoder", "steps") as bar:
 
         def progress(what: str, done: int, total: int) -> None:
@@ -105,11 +112,9 @@ def _decoder(data: Path, bundle: Path, work: Path, seed: int, *, whole: bool) ->
 
 
 def _confidence(data: Path, bundle: Path) -> Path:
-    from engine.errors import InvalidInput
     from engine.training.recalibrate import recalibrate_bundle
 
-    if not data.is_dir():
-        raise InvalidInput(f"there is no folder {data}: --data names the folder of the training archives")
+    _check_archives(data)
     with meter("fitting the confidence", "pictures") as progress:
         recalibrate_bundle(bundle, data, progress=lambda what, done, total: progress.show(done, total, what))
     return bundle

@@ -14,23 +14,10 @@ from typer.testing import CliRunner, Result
 from cli.main import app
 from engine.collection import Collection
 from engine.config import Settings
-from engine.datatypes import Vectors
 from engine.testing import FakeEncoder, tiny_catalogue
+from tests.mirrored import MirroredEncoder
 
 ROOT = Path(__file__).resolve().parent.parent
-
-
-class MirroredEncoder(FakeEncoder):
-    """Another encoder: its vectors say nothing about those of the first."""
-
-    name = "fake:mirrored"
-    fingerprint = "fake-mirrored-1"
-
-    def encode_texts(self, texts: "list[str]") -> Vectors:  # type: ignore[override]
-        return -super().encode_texts(texts)
-
-    def encode_images(self, images: "list[object]") -> Vectors:  # type: ignore[override]
-        return -super().encode_images(images)  # type: ignore[arg-type]
 
 
 def toy_encoder(settings: Settings) -> FakeEncoder:

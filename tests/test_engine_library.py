@@ -23,7 +23,7 @@ import pytest
 
 from engine.cache import MemoryCache, TieredCache
 from engine.config import Settings
-from engine.datatypes import Document, EncodedDocument, Vectors
+from engine.datatypes import Document, EncodedDocument
 from engine.errors import (
     CollectionCorrupt,
     CollectionExists,
@@ -37,21 +37,9 @@ from engine.errors import (
 from engine.reindex import RolledBack, discard, reindex, rollback
 from engine.search import SearchEngine
 from engine.testing import COLOURS, FakeEncoder, tiny_catalogue
+from tests.mirrored import MirroredEncoder
 
 ROOT = Path(__file__).resolve().parent.parent
-
-
-class OtherEncoder(FakeEncoder):
-    """The toy encoder with its space mirrored: vectors of the two say nothing about one another."""
-
-    name = "fake:mirrored"
-    fingerprint = "fake-mirrored-1"
-
-    def encode_texts(self, texts: "list[str]") -> Vectors:  # type: ignore[override]
-        return -super().encode_texts(texts)
-
-    def encode_images(self, images: "list[object]") -> Vectors:  # type: ignore[override]
-        return -super().encode_images(images)  # type: ignore[arg-type]
 
 
 class ThirdEncoder(FakeEncoder):
@@ -347,13 +335,13 @@ def test_a_snapshot_is_of_one_moment_though_writers_go_on(engine: SearchEngine, 
 def test_a_copy_takes_the_place_of_the_old_one(engine: SearchEngine, data: Path, tmp_path: Path):
     upload = (tmp_path / "feed" / "green.png").read_bytes()
     engine.index("shop", [Document("up", "leaf", images=("upload:1",))], uploads={"upload:1": upload})
-    with opened(data, OtherEncoder()) as other:
+    with opened(data, MirroredEncoder()) as other:
         with pytest.raises(EncoderMismatch, match="semblance reindex shop"):
             other.collection("shop")
         done = reindex(other, "shop")
         assert (done.documents, done.lost) == (7, {})
         assert best(other, "shop") == "p0"
-        assert other.collection("shop").fingerprint == OtherEncoder.fingerprint
+        assert other.collection("shop").fingerprint == MirroredEncoder.fingerprint
         old, new = (e.collection("shop").embeddings_of("p0")[0].vector for e in (engine, other))
         assert old is not None
         assert new is not None
@@ -373,7 +361,7 @@ def test_a_copy_takes_the_place_of_the_old_one(engine: SearchEngine, data: Path,
 
 def test_going_on_costs_nothing_twice(engine: SearchEngine, data: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr("engine.reindex.BATCH", 2)
-    encoder = OtherEncoder()
+    encoder = MirroredEncoder()
     with opened(data, encoder) as other:
         with pytest.raises(KeyboardInterrupt):
             reindex(other, "shop", progress=interrupting)
@@ -391,7 +379,7 @@ def test_what_a_name_has_left_behind_takes_no_writes(engine: SearchEngine, data:
     """A process that still runs the old encoder is told, whichever way it writes; nothing it says was done is lost."""
     before = engine.collection("shop")
     cup = Document("cup", "white cup")
-    with opened(data, OtherEncoder()) as other:
+    with opened(data, MirroredEncoder()) as other:
         reindex(other, "shop")
         for write in (
             lambda: engine.index("shop", [cup]),
@@ -420,7 +408,7 @@ def test_a_write_in_the_moment_of_the_switch_is_copied_or_refused(engine: Search
                 engine.index("shop", [Document(f"new{number}", f"white mug {number}")])
                 done.append(f"new{number}")
 
-    with opened(data, OtherEncoder()) as other, ThreadPoolExecutor(1) as pool:
+    with opened(data, MirroredEncoder()) as other, ThreadPoolExecutor(1) as pool:
         writer = pool.submit(write)
         reindex(other, "shop")
         writer.result(timeout=60)
@@ -429,7 +417,7 @@ def test_a_write_in_the_moment_of_the_switch_is_copied_or_refused(engine: Search
 
 
 def test_going_back_leaves_or_carries_what_was_written_since(engine: SearchEngine, data: Path):
-    first, encoder = engine.encoder, OtherEncoder()
+    first, encoder = engine.encoder, MirroredEncoder()
     assert isinstance(first, FakeEncoder)
     with opened(data, encoder) as other:
         done = reindex(other, "shop")
@@ -446,7 +434,7 @@ def test_going_back_leaves_or_carries_what_was_written_since(engine: SearchEngin
 
 
 def test_a_third_encoder_forgets_no_collection(engine: SearchEngine, data: Path):
-    with opened(data, OtherEncoder()) as other:
+    with opened(data, MirroredEncoder()) as other:
         reindex(other, "shop")
     with opened(data, ThirdEncoder()) as third:
         with pytest.raises(Conflict, match="--discard"):
@@ -472,14 +460,14 @@ def test_what_is_written_meanwhile_is_copied_too(engine: SearchEngine, data: Pat
             written.append(engine.index("shop", [Document("new", "white mug", images=("white.png",))], base=tmp_path / "feed"))
             engine.collection("shop").delete(["p0"])
 
-    with opened(data, OtherEncoder()) as other:
+    with opened(data, MirroredEncoder()) as other:
         reindex(other, "shop", progress=writing)
         assert sorted(other.collection("shop").ids()) == ["new", "p1", "p2", "p3", "p4", "p5"]
 
 
 def test_a_document_that_cannot_be_copied_stops_the_switch(engine: SearchEngine, data: Path, tmp_path: Path):
     (tmp_path / "feed" / "red.png").unlink()
-    with opened(data, OtherEncoder()) as other:
+    with opened(data, MirroredEncoder()) as other:
         with pytest.raises(InvalidInput, match="--partial"):
             reindex(other, "shop")
         assert best(engine, "shop") == "p0"
@@ -492,10 +480,11 @@ COPY = """
 import sys, time
 from pathlib import Path
 from engine.reindex import reindex
-from tests.test_engine_library import OtherEncoder, opened
+from tests.mirrored import MirroredEncoder
+from tests.test_engine_library import opened
 import engine.reindex as module
 module.BATCH = 1
-with opened(Path(sys.argv[1]), OtherEncoder()) as engine:
+with opened(Path(sys.argv[1]), MirroredEncoder()) as engine:
     def told(done, total):
         print(done, flush=True)
         time.sleep(0.02)
@@ -516,7 +505,7 @@ def test_kill_9_of_a_copy_leaves_the_old_one_serving(engine: SearchEngine, data:
     process.send_signal(signal.SIGKILL)
     process.communicate(timeout=60)
     assert best(engine, "shop") == "p0"
-    with opened(data, OtherEncoder()) as other:
+    with opened(data, MirroredEncoder()) as other:
         if "shop" not in other.library.aliases.all():
             reindex(other, "shop")
         assert best(other, "shop") == "p0"
