@@ -16,11 +16,12 @@ one batch, at the least effort that reaches each recall. A peer that is not inst
 """
 
 import argparse
+import hashlib
 import json
 import platform
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -73,9 +74,9 @@ class Catalogue:
     rows: int
     titles: bool
 
-    def blocks(self) -> Iterator[tuple[int, Vectors, Vectors | None, np.ndarray]]:
-        """Give the first number, image vectors, title vectors and buckets of each block."""
-        for first in range(0, self.rows, BLOCK):
+    def blocks(self, start: int = 0) -> Iterator[tuple[int, Vectors, Vectors | None, np.ndarray]]:
+        """Give the first number, image vectors, title vectors and buckets of each block, from the one with number `start` on."""
+        for first in range(start - start % BLOCK, self.rows, BLOCK):
             generator = np.random.default_rng([1, first])
             count = min(BLOCK, self.rows - first)
             picks = generator.integers(0, len(self.base), count)
@@ -93,23 +94,25 @@ def queries_for(base: Vectors, count: int, texts: Path | None) -> Vectors:
     return unit(jittered(base, generator.integers(0, len(base), count), generator, 0.9) + 0.5 * gap)
 
 
-def documents(catalogue: Catalogue) -> Iterator[EncodedDocument]:
-    """Wrap vectors as documents ready to be committed."""
-    for first, images, titles, buckets in catalogue.blocks():
+def documents(catalogue: Catalogue, start: int = 0) -> Iterator[EncodedDocument]:
+    """Wrap vectors as documents ready to be committed, from number `start` on."""
+    for first, images, titles, buckets in catalogue.blocks(start):
         for place, image in enumerate(images):
             number = first + place
-            contents = [f"{view}{number:015d}".encode() for view in "it"]
+            if number < start:
+                continue
+            contents = [hashlib.blake2b(f"{view}{number}".encode(), digest_size=16).digest() for view in "it"]
             embeddings = [Embedding("image", contents[0], image, f"/{number}.jpg")]
             if titles is not None:
                 embeddings.append(Embedding("title", contents[1], titles[place]))
-            document = Document(f"p{number}", f"product {number}", attributes={"bucket": int(buckets[place])})
+            document = Document(f"p{number}", f"product {number}", attributes={"bucket": int(buckets[place]), "fifth": number % 5})
             yield EncodedDocument(document, b"", tuple(embeddings))
 
 
 def fill(collection: Collection, made: Iterator[EncodedDocument]) -> None:
     """Commit everything, in batches of 1,000, without starting a compaction: what a write costs is not measured here."""
     while batch := list(islice(made, 1_000)):
-        collection._store.upsert(batch)
+        collection.upsert(batch, compact=False)
 
 
 def milliseconds(work: Callable[[int], object], count: int) -> dict[str, float]:
@@ -166,21 +169,24 @@ def build(catalogue: Catalogue, queries: Vectors, folder: Path, peers: Sequence[
 def searches(collection: Collection, place: Path, titles: bool) -> list[dict[str, object]]:
     """Measure recall and latency without a filter and at each selectivity."""
     known = np.load(place / "truth.npz")
+    return [searched(collection, known, titles, number) for number in range(1 + len(SHARES))]
+
+
+def searched(collection: Collection, known: Mapping[str, np.ndarray], titles: bool, line: int) -> dict[str, object]:
+    """Measure recall and latency of one line of what is `known`: the first has no filter, the others one of `SHARES` each."""
     weights, queries = np.array([[0.5, 0.5] if titles else [1.0, 0.0]], np.float32), known["queries"]
-    measured: list[dict[str, object]] = []
-    for share, numbers, admitted in zip((None, *SHARES), known["numbers"], known["admitted"].tolist(), strict=True):
-        where = None if share is None else f"bucket < {round(share * BUCKETS)}"
-        expected = [{key_of(f"p{number}") for number in row[row >= 0].tolist()} for row in numbers]
+    where = None if line == 0 else f"bucket < {round(SHARES[line - 1] * BUCKETS)}"
+    expected = [{key_of(f"p{number}") for number in row[row >= 0].tolist()} for row in known["numbers"][line]]
 
-        def ask(number: int, where: str | None = where) -> list[int]:
-            return [c.key for c in collection.search(queries[number : number + 1], K, weights=weights, where=where)[0]]
+    def ask(number: int) -> list[int]:
+        return [c.key for c in collection.search(queries[number : number + 1], K, weights=weights, where=where)[0]]
 
-        first = milliseconds(ask, 1)["p50_ms"]
-        found = [set(ask(number)) for number in range(len(queries))]
-        recall = [len(f & e) / len(e) for f, e in zip(found, expected, strict=True) if e]
-        line = {"filter": where, "admitted": admitted, "recall_at_10": round(float(np.mean(recall)), 4) if recall else 1.0}
-        measured.append({**line, "first_ms": first, **milliseconds(ask, len(queries))})
-    return measured
+    first = milliseconds(ask, 1)["p50_ms"]
+    found = [set(ask(number)) for number in range(len(queries))]
+    recall = [len(f & e) / len(e) for f, e in zip(found, expected, strict=True) if e]
+    mean = round(float(np.mean(recall)), 4) if recall else 1.0
+    admitted = int(known["admitted"][line])
+    return {"filter": where, "admitted": admitted, "recall_at_10": mean, "first_ms": first, **milliseconds(ask, len(queries))}
 
 
 def edits(collection: Collection, catalogue: Catalogue) -> dict[str, float]:

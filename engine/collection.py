@@ -93,14 +93,18 @@ class Collection:
     def __len__(self) -> int:
         return self._store.count()
 
-    def upsert(self, documents: Sequence[EncodedDocument]) -> None:
+    def upsert(self, documents: Sequence[EncodedDocument], *, compact: bool = True) -> None:
         """Store documents in one transaction, whose commit is the acknowledgement; of two with one id the last wins.
+
+        With `compact`, what has gathered is made into a segment in the background when that pays. Who loads millions turns that
+        off and calls the method `compact` after each million: every document is then written into a segment once.
 
         Raises `KeyCollision`, `InvalidDocument` for a vector that is none, and `InvalidInput` when an embedding leaves out a
         vector that is not stored.
         """
         self._store.upsert(documents)
-        self._index.compact_if_due()
+        if compact:
+            self._index.compact_if_due()
 
     def replace(self, encoded: EncodedDocument, *, expected: Document) -> bool:
         """Store a document if the stored one is still `expected`, in one transaction; says whether it was. Raises as `upsert`."""
