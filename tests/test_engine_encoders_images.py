@@ -109,6 +109,14 @@ def webp_claiming(width: int, height: int) -> bytes:
     return bytes(data)
 
 
+def tiled_tiff(side: int) -> bytes:
+    """Write a grey TIFF of 20 x 20 pixels in one deflated tile of any size."""
+    tile = zlib.compress(bytes(side * side) if side < 1000 else b"", 9)
+    tags = [(256, 20), (257, 20), (258, 8), (259, 8), (262, 1), (277, 1), (322, side), (323, side), (324, 134), (325, len(tile))]
+    entries = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in tags)
+    return b"II*\0" + struct.pack("<IH", 8, len(tags)) + entries + struct.pack("<I", 0) + tile
+
+
 class TestAccepted:
     @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF"])
     @pytest.mark.parametrize("size", [None, 32])
@@ -332,6 +340,16 @@ class TestRefused:
             assert refused(claim(30_000, 30_000)) == "too_many_pixels"
             assert refused(claim(10_000, 10_000)) == "too_many_pixels"
 
+    def test_a_tiff_of_tiles_larger_than_the_picture(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        assert open_(tiled_tiff(64), size=None).size == (20, 20)
+        monkeypatch.setattr(ImageFile.ImageFile, "load", lambda self: pytest.fail("decoding began"))
+        assert refused(tiled_tiff(20_480)) == "too_many_pixels"
+
+    def test_megabytes_of_blanks_are_not_searched_for_a_drawing(self) -> None:
+        began = time.process_time()
+        assert refused(b" " * 20_000_000) == "not_an_image"
+        assert time.process_time() - began < 0.1
+
     def test_a_damaged_picture_opened_and_not_yet_decoded(self) -> None:
         for kind in ("JPEG", "PNG"):
             data = saved(photo(300, 200), kind)
@@ -418,7 +436,9 @@ def test_many_threads_give_the_same_pixels() -> None:
     assert warnings.filters == filters
 
 
-def test_large_pictures_are_decoded_one_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("kind", "limit"), [("PNG", 1000), ("TIFF", 3000), ("AVIF", 64_000_000)])
+def test_large_pictures_are_decoded_one_at_a_time(kind: str, limit: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A picture, one whose tile is larger than it is, and one of a kind that may hold more than its header says."""
     inside, most, lock = [0], [0], threading.Lock()
     load = ImageFile.ImageFile.load
 
@@ -433,7 +453,8 @@ def test_large_pictures_are_decoded_one_at_a_time(monkeypatch: pytest.MonkeyPatc
         return loaded
 
     monkeypatch.setattr(ImageFile.ImageFile, "load", counted)
-    monkeypatch.setattr("engine.encoders.images.LARGE_PIXELS", 1000)
+    monkeypatch.setattr("engine.encoders.images.LARGE_PIXELS", limit)
+    data = tiled_tiff(64) if kind == "TIFF" else saved(two_halves(), kind)
     with ThreadPoolExecutor(4) as pool:
-        list(pool.map(open_, [saved(two_halves(), "PNG")] * 8))
+        list(pool.map(open_, [data] * 8))
     assert most[0] == 1

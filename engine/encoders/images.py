@@ -9,6 +9,7 @@ the time, and a profile is one more parser that hostile bytes could reach.
 
 import hashlib
 import io
+import math
 import re
 import stat
 import threading
@@ -34,6 +35,7 @@ from PIL import (
 from PIL import Image as PillowImage
 
 from engine.datatypes import Image
+from engine.encoders.foreign import not_a_picture
 from engine.errors import InvalidImage
 
 ENOUGH = 7 / 8
@@ -47,7 +49,6 @@ LARGE_PIXELS = 16_000_000
 MAX_JPEG_SCANS = 100
 """A progressive JPEG has about ten scans; hundreds make a small file decode for minutes."""
 
-_ACCEPTED = "JPEG, PNG, WebP, GIF, BMP, TIFF or AVIF"
 _ONE_LARGE = threading.Lock()
 _WARNING_FILTERS = threading.Lock()
 
@@ -68,15 +69,6 @@ _FORMATS = (
     _Format("AVIF", re.compile(rb"....ftypavi[fs]|....ftypm[is]f1", re.DOTALL), AvifImagePlugin.AvifImageFile),
     # "BM" alone also begins text about cars: bytes 6 to 10 are reserved zeros in every BMP.
     _Format("BMP", re.compile(rb"BM....\0\0\0\0", re.DOTALL), BmpImagePlugin.BmpImageFile),
-)
-_KNOWN_BUT_REFUSED = (
-    ("a HEIC picture", re.compile(rb"....ftyp(hei|hev|mif|msf)", re.DOTALL)),
-    ("a Photoshop file", re.compile(rb"8BPS")),
-    ("a PDF document", re.compile(rb"%PDF")),
-    ("an SVG drawing", re.compile(rb"(\xef\xbb\xbf)?\s*(<\?xml.{0,500}|<!--.{0,500})?<svg", re.DOTALL | re.IGNORECASE)),
-    ("a JPEG 2000 picture", re.compile(rb"\0\0\0\x0cjP  |\xff\x4f\xff\x51")),
-    ("a JPEG XL picture", re.compile(rb"\xff\x0a|\0\0\0\x0cJXL ")),
-    ("an icon", re.compile(rb"\0\0[\1\2]\0.\0", re.DOTALL)),
 )
 _TURNS = {
     2: PillowImage.Transpose.FLIP_LEFT_RIGHT,
@@ -187,15 +179,24 @@ def _upright_rgb(image: Image) -> Image:
 def _open(data: bytes, max_pixels: int) -> ImageFile.ImageFile:
     kind = next((known for known in _FORMATS if known.magic.match(data)), None)
     if kind is None or (kind.name == "AVIF" and not AvifImagePlugin.SUPPORTED):
-        raise _not_accepted(data)
+        raise not_a_picture(data)
     if kind.name == "JPEG":
         _check_jpeg(data)
     with _damage_named(kind.name), _pillow_warnings_ignored():
         picture = kind.open(io.BytesIO(data))
-    width, height = picture.size
-    if width * height > max_pixels:
-        raise _too_many(f"{width} x {height}", max_pixels)
+    for width, height in (picture.size, _block(picture)):
+        if width * height > max_pixels:
+            raise _too_many(f"{width} x {height}", max_pixels)
     return picture
+
+
+def _block(picture: ImageFile.ImageFile) -> tuple[int, int]:
+    """Say how large the blocks are that a TIFF is decoded in: they may be larger than the picture; (0, 0) for other pictures."""
+    if not isinstance(picture, TiffImagePlugin.TiffImageFile):
+        return 0, 0
+    sides = (picture.tag_v2.get(tag) for tag in (TiffImagePlugin.TILEWIDTH, TiffImagePlugin.TILELENGTH))
+    width, height = (side if isinstance(side, int) else 0 for side in sides)
+    return width, height
 
 
 def _check_jpeg(data: bytes) -> None:
@@ -207,16 +208,6 @@ def _check_jpeg(data: bytes) -> None:
 
 def _damaged(kind: str) -> InvalidImage:
     return InvalidImage(f"the {kind} picture is damaged or incomplete: upload or save it again", reason="truncated")
-
-
-def _not_accepted(data: bytes) -> InvalidImage:
-    for name, magic in _KNOWN_BUT_REFUSED:
-        if magic.match(data):
-            return InvalidImage(f"this is {name}, which cannot be read: save it as {_ACCEPTED}", reason="unsupported")
-    head = data[:24].decode("latin-1").strip()
-    begins = repr(head) if head.isascii() and head.isprintable() else f"the bytes {data[:8].hex(' ')}"
-    what = "is a web page" if head.lower().startswith(("<!doctype html", "<html")) else f"begins with {begins}"
-    return InvalidImage(f"the file is not a picture: it {what}; use {_ACCEPTED}", reason="not_an_image")
 
 
 def _too_many(pixels: str, limit: int | None = None) -> InvalidImage:
@@ -254,8 +245,10 @@ def _pillow_warnings_ignored() -> Iterator[None]:
         yield
 
 
-def _memory_bounded(picture: Image) -> AbstractContextManager[object]:
-    return _ONE_LARGE if picture.width * picture.height > LARGE_PIXELS else nullcontext()
+def _memory_bounded(picture: ImageFile.ImageFile) -> AbstractContextManager[object]:
+    """Let one large picture be decoded at a time, and one AVIF: its header may claim to be smaller than what it holds."""
+    large = any(math.prod(size) > LARGE_PIXELS for size in (picture.size, _block(picture)))
+    return _ONE_LARGE if large or picture.format == "AVIF" else nullcontext()
 
 
 def _orientation(image: Image) -> int:
