@@ -15,7 +15,7 @@ from PIL import Image
 
 from api import errors
 from api.audit import Audit, AuditLog
-from api.auth import KeyCheck, keys_required
+from api.auth import KeyCheck, keys_required, owner_of
 from api.drawing import DrawingJobs
 from api.heads import HeadAsGet
 from api.idempotency import Answers, Idempotency
@@ -77,7 +77,8 @@ def _protect(app: FastAPI, settings: Settings, buckets: Buckets) -> None:
     limit = settings.max_body_bytes
     answers = Answers(settings.data, busy_s=settings.busy_timeout_ms / 1000, patience_s=2 * settings.deadline_s)
     app.add_middleware(Idempotency, answers=answers)
-    app.add_middleware(BodyLimit, limit=limit, budget=BODIES_IN_FLIGHT * limit, seconds=settings.deadline_s, passes=is_upload)
+    budget, seconds = BODIES_IN_FLIGHT * limit, settings.deadline_s
+    app.add_middleware(BodyLimit, limit=limit, budget=budget, seconds=seconds, passes=is_upload, owner=owner_of)
     if keys_required(settings):
         app.add_middleware(RateLimit, buckets=buckets, limit=Limit(settings.rate_limit, settings.rate_burst))
         app.add_middleware(KeyCheck, keys=KeyRing(settings.data))

@@ -78,6 +78,12 @@ def key_of(scope: Scope) -> ApiKey | None:
     return key if isinstance(key, ApiKey) else None
 
 
+def owner_of(scope: Scope) -> str:
+    """Return the id of the key a request came with; empty where keys are not asked for."""
+    key = key_of(scope)
+    return "" if key is None else key.id
+
+
 class KeyCheck:
     """Lets a request pass that needs no key, or brings one that may do what it asks for."""
 

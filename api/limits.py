@@ -5,6 +5,7 @@ Pure ASGI. Queue lengths and deadlines of the work itself are in `api.batching` 
 
 import asyncio
 import ipaddress
+from collections import Counter
 from collections.abc import Callable, Sequence
 
 from starlette.datastructures import Headers
@@ -29,13 +30,14 @@ class BodyTooSlow(HTTPException):
     """A body did not arrive in time."""
 
     def __init__(self, limit: float) -> None:
-        super().__init__(408, f"The body did not arrive within {limit:g} s.")
+        super().__init__(408, f"The body did not arrive within {limit:g} s: send less at a time, or on a faster connection.")
 
 
 class BodyLimit:
     """Counts a body while it is read, with or without `Content-Length`, and bounds how long and how many at once are read.
 
-    `budget` bounds the bytes of all bodies in flight together, so that many large uploads cannot exhaust memory.
+    `budget` bounds the bytes of all bodies in flight together, so that many large uploads cannot exhaust memory; one key may hold
+    half of it, so that it cannot keep the others out.
     """
 
     def __init__(
@@ -46,14 +48,16 @@ class BodyLimit:
         budget: int,
         seconds: float,
         passes: Callable[[Scope], bool] = lambda scope: False,
+        owner: Callable[[Scope], str] = lambda scope: "",
     ) -> None:
-        """Bound every body but those that `passes` admits: their route counts them itself."""
+        """Bound every body but those that `passes` admits: their route counts them itself. `owner` names whose key it came with."""
         self._app = app
+        self._owner = owner
         self._passes = passes
         self._limit = limit
         self._budget = budget
         self._seconds = seconds
-        self._in_flight = 0
+        self._in_flight: Counter[str] = Counter()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one connection; other kinds than HTTP pass through."""
@@ -65,19 +69,24 @@ class BodyLimit:
             refusal = BodyTooLarge(self._limit)
             await problem(scope, refusal.status_code, refusal.detail, headers={"Connection": "close"})(scope, receive, send)
             return
-        body = _CountedBody(self, receive)
+        body = _CountedBody(self, receive, self._owner(scope))
         try:
             await self._app(scope, body.receive, send)
         finally:
-            self._in_flight -= body.size
+            self._in_flight[body.owner] -= body.size
+            self._in_flight += Counter()  # forgets those who have none
 
-    def admit(self, size: int, total: int) -> None:
-        """Account for `size` more bytes of a body of which `total` have come; raises when that is too much."""
-        self._in_flight += size
+    def admit(self, owner: str, size: int, total: int) -> None:
+        """Account for `size` more bytes of an owner's body of which `total` have come; raises when that is too much."""
+        self._in_flight[owner] += size
         if total > self._limit:
             raise BodyTooLarge(self._limit)
-        if self._in_flight > self._budget:
+        if self._in_flight.total() > self._budget:
             raise HTTPException(503)
+        if owner and self._in_flight[owner] > self._budget / 2:
+            held = self._in_flight[owner] / 1e6
+            detail = f"The bodies that this key is sending hold {held:.0f} MB together: send fewer at a time."
+            raise HTTPException(429, detail, {"Retry-After": "1"})
 
     @property
     def seconds(self) -> float:
@@ -88,7 +97,8 @@ class BodyLimit:
 class _CountedBody:
     """One request's body: counts what arrives until it is complete, then only waits for the disconnect."""
 
-    def __init__(self, limit: BodyLimit, receive: Receive) -> None:
+    def __init__(self, limit: BodyLimit, receive: Receive, owner: str) -> None:
+        self.owner = owner
         self._limit = limit
         self._receive = receive
         self._ends = asyncio.get_running_loop().time() + limit.seconds
@@ -106,7 +116,7 @@ class _CountedBody:
         if message["type"] == "http.request":
             self._complete = not message.get("more_body", False)
             self.size += len(message.get("body", b""))
-            self._limit.admit(len(message.get("body", b"")), self.size)
+            self._limit.admit(self.owner, len(message.get("body", b"")), self.size)
         return message
 
 

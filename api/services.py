@@ -20,6 +20,7 @@ from engine.search import SearchEngine
 
 THREADS = 8
 MAX_WRITERS = 64
+MAX_FOLLOWERS = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,10 +52,10 @@ class Services:
         )
         workers = Workers(threads=THREADS, max_queue=settings.max_queue, deadline_s=settings.deadline_s)
         writes = WriteOrder(max_waiting=MAX_WRITERS, deadline_s=settings.deadline_s, folder=_locks(settings))
-        jobs = Jobs(settings.data)
+        jobs, followers = Jobs(settings.data), Followers("followed jobs", most=MAX_FOLLOWERS, share=MAX_FOLLOWERS // 4)
         uploads = Uploads(limit=settings.max_import_bytes, patience_s=settings.deadline_s)
         fetching, snapshots = Fetching(settings), Snapshots(engine)
-        return cls(engine, settings, batcher, workers, writes, fetching, jobs, Followers(), uploads, snapshots, metrics)
+        return cls(engine, settings, batcher, workers, writes, fetching, jobs, followers, uploads, snapshots, metrics)
 
     def start(self) -> None:
         """Let jobs run, also those that an earlier process left; blocks while the disk is looked at."""

@@ -16,13 +16,16 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.types import Message, Receive, Scope
 
-from api.limits import BodyTooLarge, BodyTooSlow, no_more_than
+from api.auth import key_of
+from api.limits import BodyTooLarge, no_more_than
 from api.workers import Followers
-from engine.errors import Overloaded, StorageError
+from engine.errors import StorageError
 
 MAX_AT_ONCE = 4
 CHUNK = 2**20
 FORM_OVERHEAD = 100_000
+LEAST_RATE = 20_000.0
+"""Bytes a second: a catalogue of 10 MB then takes eight minutes, as over a poor mobile line."""
 
 _IMPORTS = re.compile(r"/v1/collections/[^/]+/imports")
 _RAW = frozenset(
@@ -61,13 +64,25 @@ def content_kind(headers: Headers) -> str:
     return headers.get("content-type", "").partition(";")[0].strip().lower()
 
 
-class Uploads:
-    """Reads uploads of at most `limit` bytes; `patience_s` is the longest wait for the next bytes."""
+class UploadTooSlow(HTTPException):
+    """An upload came too slowly, or stopped."""
 
-    def __init__(self, *, limit: int, patience_s: float) -> None:
+    def __init__(self, size: int, seconds: float) -> None:
+        arrived = f"Only {size:,} bytes arrived in {seconds:.0f} s"
+        super().__init__(408, f"{arrived}, which is too slow: send a smaller catalogue, or use a faster connection.")
+
+
+class Uploads:
+    """Reads uploads of at most `limit` bytes; `patience_s` is the longest wait for the next bytes.
+
+    It is also how far an upload may lie behind one of `least_rate` bytes a second.
+    """
+
+    def __init__(self, *, limit: int, patience_s: float, least_rate: float = LEAST_RATE) -> None:
         self._limit = limit
+        self._least_rate = least_rate
         self._patience_s = patience_s
-        self._under_way = Followers()
+        self._under_way = Followers("uploads", most=MAX_AT_ONCE, share=MAX_AT_ONCE // 2)
 
     async def save(self, request: Request, path: Path) -> str:
         """Write a request's file to `path` and return the name it came with, if any.
@@ -78,9 +93,9 @@ class Uploads:
         announced = request.headers.get("content-length", "")
         if announced.isdecimal() and int(announced[:20]) > self._limit + FORM_OVERHEAD:
             raise BodyTooLarge(self._limit)
-        if self._under_way.count >= MAX_AT_ONCE:
-            raise Overloaded(f"{MAX_AT_ONCE} catalogues are being uploaded")
-        with self._under_way.one_more():
+        key = key_of(request.scope)
+        self._under_way.check(key)
+        with self._under_way.one_more(key):
             kind = content_kind(request.headers)
             try:
                 if kind == "multipart/form-data":
@@ -110,11 +125,20 @@ class Uploads:
             return upload.filename or ""
 
     def _paced(self, receive: Receive) -> Receive:
+        """Let nobody hold a place by sending a byte now and then."""
+        clock = asyncio.get_running_loop().time
+        begun, size = clock(), 0
+
         async def next_message() -> Message:
+            nonlocal size
+            ends = min(clock(), begun + size / self._least_rate) + self._patience_s
             try:
-                return await asyncio.wait_for(receive(), self._patience_s)
+                async with asyncio.timeout_at(ends):
+                    message = await receive()
             except TimeoutError:
-                raise BodyTooSlow(self._patience_s) from None
+                raise UploadTooSlow(size, clock() - begun) from None
+            size += len(message.get("body", b""))
+            return message
 
         return next_message
 

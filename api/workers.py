@@ -8,6 +8,7 @@ import fcntl
 import os
 import threading
 import time
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import asynccontextmanager, contextmanager
@@ -15,6 +16,9 @@ from pathlib import Path
 from typing import TypeVar
 from weakref import WeakValueDictionary
 
+from starlette.exceptions import HTTPException
+
+from api.keys import ApiKey
 from engine.errors import DeadlineExceeded, Overloaded, Unavailable
 
 T = TypeVar("T")
@@ -137,20 +141,39 @@ def _locked(file: int) -> bool:
 
 
 class Followers:
-    """Counts the answers that go on for as long as a client listens, and lets them end when the server stops."""
+    """Counts what goes on for as long as a client likes, such as answers it listens to; asks all to end when the server stops.
 
-    def __init__(self) -> None:
-        self.count = 0
+    At most `most` go on at once, and of these `share` for one key, so that nobody can take every place.
+    """
+
+    def __init__(self, what: str, *, most: int, share: int) -> None:
+        self._what, self._most, self._share = what, most, share
+        self._shares: Counter[str] = Counter()
         self.leaving = False
 
+    @property
+    def count(self) -> int:
+        """How many go on."""
+        return self._shares.total()
+
+    def check(self, key: ApiKey | None) -> None:
+        """Raise `Overloaded` when every place is taken, and answer 429 when those of this key are."""
+        if self.count >= self._most:
+            raise Overloaded(f"{self.count} {self._what} are under way")
+        if key is not None and self._shares[key.id] >= self._share:
+            detail = f"The key {key.name!r} has {self._share} {self._what} under way, as many as one may: wait until one ends."
+            raise HTTPException(429, detail, {"Retry-After": "1"})
+
     @contextmanager
-    def one_more(self) -> Iterator[None]:
-        """Count one answer while it goes on."""
-        self.count += 1
+    def one_more(self, key: ApiKey | None) -> Iterator[None]:
+        """Count one while it goes on."""
+        owner = "" if key is None else key.id
+        self._shares[owner] += 1
         try:
             yield
         finally:
-            self.count -= 1
+            self._shares[owner] -= 1
+            self._shares += Counter()  # forgets those who have none
 
     def leave(self) -> None:
         """Ask all to end."""

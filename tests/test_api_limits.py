@@ -113,6 +113,15 @@ def test_bodies_in_flight_share_a_budget_that_is_given_back():
     assert call(app, [b"x" * 40])[2] == b"40"
 
 
+def test_one_key_cannot_hold_the_whole_budget():
+    app = limited(budget=100, owner=lambda scope: "mine")
+    status, headers, body, _ = call(app, [b"x" * 60])
+    assert (status, headers["retry-after"]) == (429, "1")
+    assert b"fewer at a time" in body
+    assert call(app, [b"x" * 50])[2] == b"50"
+    assert call(app, [b"x" * 50])[2] == b"50"  # what it held was given back
+
+
 @pytest.mark.parametrize(
     ("header", "status"),
     [

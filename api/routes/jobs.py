@@ -15,16 +15,16 @@ from starlette.exceptions import HTTPException
 from api.auth import key_of
 from api.exchange import StrictRoute, json_answer
 from api.jobstore import Job
+from api.keys import ApiKey
 from api.openapi import problems
 from api.schemas.jobs import IMPORT_JOB, JobList, JobOut, job_as_dict
 from api.services import Services, ServicesDep
-from engine.errors import NotFound, Overloaded
+from engine.errors import NotFound
 
 router = APIRouter(prefix="/v1/jobs", tags=["jobs"], route_class=StrictRoute)
 
 POLL_S = 0.2
 HEARTBEAT_S = 15.0
-MAX_FOLLOWERS = 64
 JobId = Annotated[str, Path(pattern=r"^[0-9a-f]{1,64}$", description="Id of a job.", examples=["5f0c1d9e7a3b4c2d8e6f7a10"])]
 _EVENTS: dict[int | str, dict[str, Any]] = {
     200: {
@@ -98,10 +98,10 @@ async def follow_job(id: JobId, request: Request, services: ServicesDep) -> Resp
     `done`, `failed` or `cancelled`.
     """
     job = await visible_job(id, request, services)
-    if services.followers.count >= MAX_FOLLOWERS:
-        raise Overloaded(f"{MAX_FOLLOWERS} clients follow jobs")
+    key = key_of(request.scope)
+    services.followers.check(key)
     headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
-    return StreamingResponse(_events(job, services), media_type="text/event-stream", headers=headers)
+    return StreamingResponse(_events(job, key, services), media_type="text/event-stream", headers=headers)
 
 
 async def visible_job(id: str, request: Request, services: Services) -> Job:
@@ -117,10 +117,10 @@ def _sees(request: Request, job: Job) -> bool:
     return key is None or key.id == job.key or key.admits(job.collection)
 
 
-async def _events(job: Job, services: Services) -> AsyncIterator[bytes]:
+async def _events(job: Job, key: ApiKey | None, services: Services) -> AsyncIterator[bytes]:
     """Write the job whenever it changed, until it has ended or the server stops."""
     shown: Job | None = None
-    with services.followers.one_more():
+    with services.followers.one_more(key):
         while True:
             if shown is not None and shown.revision == job.revision:
                 yield b": waiting\n\n"
