@@ -19,10 +19,11 @@ import argparse
 import hashlib
 import json
 import platform
+import resource
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 
@@ -105,7 +106,7 @@ def documents(catalogue: Catalogue, start: int = 0) -> Iterator[EncodedDocument]
             embeddings = [Embedding("image", contents[0], image, f"/{number}.jpg")]
             if titles is not None:
                 embeddings.append(Embedding("title", contents[1], titles[place]))
-            document = Document(f"p{number}", f"product {number}", attributes={"bucket": int(buckets[place]), "fifth": number % 5})
+            document = Document(f"p{number}", f"product {number}", attributes={"bucket": int(buckets[place])})
             yield EncodedDocument(document, b"", tuple(embeddings))
 
 
@@ -122,6 +123,11 @@ def milliseconds(work: Callable[[int], object], count: int) -> dict[str, float]:
         start = time.perf_counter()
         work(number)
         times.append(1000 * (time.perf_counter() - start))
+    return spread(times)
+
+
+def spread(times: Sequence[float]) -> dict[str, float]:
+    """Give median and 99th percentile."""
     return {"p50_ms": round(float(np.median(times)), 3), "p99_ms": round(float(np.percentile(times, 99)), 3)}
 
 
@@ -201,7 +207,10 @@ def edits(collection: Collection, catalogue: Catalogue) -> dict[str, float]:
 
 
 def beside_compaction(collection: Collection, catalogue: Catalogue, queries: Vectors) -> dict[str, object]:
-    """Time searches alone, and while changes are made into a segment; a collection that is not large is made anew with them."""
+    """Time searches alone, and while the process of `engine.index.compactor` makes changes into a segment.
+
+    A collection that is not large is made anew with them.
+    """
     weights = np.array([[1.0, 0.0]], np.float32)
 
     def ask(number: int) -> None:
@@ -211,20 +220,29 @@ def beside_compaction(collection: Collection, catalogue: Catalogue, queries: Vec
     fill(collection, islice(documents(catalogue), CHANGED))
     pending = milliseconds(ask, 5 * len(queries))
     extent: Extent = "mergeable" if catalogue.rows <= REMADE_ROWS else "due"
-    times, start = [], time.perf_counter()
-    collection._index._start(lambda: collection._index.compact(extent=extent))
-    while collection._index._background is not None:
+    index, spent, start = collection._index, children_seconds(), time.perf_counter()
+    index._order = replace(index._order, extent=extent)
+    index._start(index._compact_in_background)
+    times = []
+    while index._background is not None:
         times.append(milliseconds(ask, 1)["p50_ms"])
-    during = {"p50_ms": round(float(np.median(times)), 3), "p99_ms": round(float(np.percentile(times, 99)), 3)}
-    seconds = round(time.perf_counter() - start, 2)
+    seconds = time.perf_counter() - start
     return {
         "alone": alone,
         "changes_pending": pending,
-        "during": during,
+        "during": spread(times),
+        "p99_ratio": round(spread(times)["p99_ms"] / pending["p99_ms"], 2),
         "searches": len(times),
         "extent": extent,
-        "compaction_s": seconds,
+        "compaction_s": round(seconds, 2),
+        "compaction_processor_s": round(children_seconds() - spent, 2),
     }
+
+
+def children_seconds() -> float:
+    """Read the processor time of the processes that have ended."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 def measure(catalogue: Catalogue, folder: Path, peers: Sequence[str]) -> dict[str, object]:

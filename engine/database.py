@@ -19,6 +19,8 @@ from engine.errors import CollectionBusy, CollectionCorrupt, CollectionNotFound,
 Item = TypeVar("Item")
 COPIED_PAGES = 2048
 LOG_BYTES = 64 * 2**20  # a log that grew beside a long read shrinks to this again
+LOG_PAGES = 8_000  # written back to the file when there are so many; with 1,000 a large load synced twice as often as it commits
+WRITER_BYTES = 32 * 2**20  # of pages kept by the writer: keys are hashes, so a batch touches as many places as it has documents
 CHUNK = 500  # SQLite admits at least 999 variables in one statement in every build
 
 
@@ -45,7 +47,7 @@ class Database:
 
     def __init__(self, path: Path, *, busy_timeout_ms: int) -> None:
         self.path = path
-        self._timeout = busy_timeout_ms / 1000
+        self.busy_timeout_ms, self._timeout = busy_timeout_ms, busy_timeout_ms / 1000
         self._write_lock = threading.Lock()
         self._idle: LifoQueue[sqlite3.Connection] = LifoQueue()
         self._writer: sqlite3.Connection | None = None
@@ -147,6 +149,8 @@ class Database:
             self._writer.execute("PRAGMA journal_mode = WAL")
             self._writer.execute("PRAGMA synchronous = FULL")
             self._writer.execute(f"PRAGMA journal_size_limit = {LOG_BYTES}")
+            self._writer.execute(f"PRAGMA wal_autocheckpoint = {LOG_PAGES}")
+            self._writer.execute(f"PRAGMA cache_size = {-WRITER_BYTES // 1024}")
         return self._writer
 
     def _check_open(self) -> None:

@@ -359,25 +359,6 @@ def test_a_long_log_is_compacted_in_the_background(collection: Collection, path:
     assert len(collection) == collection.count(None) == 360
 
 
-def test_a_failing_background_compaction_hurts_no_write(
-    collection: Collection, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-):
-    monkeypatch.setattr(live, "COMPACT_ROWS", 10)
-    tries = []
-
-    def full(*_: object, **__: object) -> int:
-        tries.append(1)
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(compaction, "write_segment", full)
-    for number in range(20):
-        collection.upsert([encoded(f"x{number}", [axis(number)])])
-        settled(collection)
-    assert "No space left on device" in caplog.text
-    assert len(tries) == 1  # tried again after a minute, not after every write
-    assert collection.count(None) == 80
-
-
 def test_closing_after_writing_leaves_a_segment(collection: Collection, path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(live, "CLOSE_ROWS", 50)
     reader = Collection.open(path, settings=SETTINGS)

@@ -71,23 +71,25 @@ class Segments:
         `extent` says which older documents are written again too. None when another process is publishing and `wait` is false.
         Raises `StorageError` when the disk refuses; what was in force stays so then.
         """
-        return self._locked(lambda: self._publish(self._in_force(held), extent), wait=wait)
+        with compaction_lock(self._folder, wait=wait) as lock:
+            return None if lock is None else self.publish_locked(extent, held)
 
-    def repair(self) -> Published | None:
+    def publish_locked(self, extent: Extent, held: Published | None = None) -> Published:
+        """Do as `publish`, in a process that has the lock already."""
+        return self._publish(lambda: self._in_force(held), extent)
+
+    def repair(self) -> Published:
         """Read every byte of every segment in force, and publish anew the documents of those that are not as written."""
-        return self._locked(lambda: self._publish(self._surviving(), "due"), wait=True)
+        with compaction_lock(self._folder, wait=True):
+            return self._publish(self._surviving, "due")
 
-    def _locked(self, work: Callable[[], Published], *, wait: bool) -> Published | None:
-        with self._lock(wait=wait) as held:
-            if not held:
-                return None
-            try:
-                return work()
-            except (OSError, RuntimeError) as error:  # FAISS reports a full disk as a RuntimeError
-                raise StorageError(f"a new segment could not be written below {self._folder}: {error}") from error
+    def _publish(self, find: Callable[[], tuple[Published | None, bool]], extent: Extent) -> Published:
+        try:
+            return self._published(*find(), extent)
+        except (OSError, RuntimeError) as error:  # FAISS reports a full disk as a RuntimeError
+            raise StorageError(f"a new segment could not be written below {self._folder}: {error}") from error
 
-    def _publish(self, found: tuple[Published | None, bool], extent: Extent) -> Published:
-        previous, complete = found
+    def _published(self, previous: Published | None, complete: bool, extent: Extent) -> Published:
         before = previous.numbers if previous else set()
         self._clean(before)
         with self._database.reading() as connection:
@@ -169,8 +171,8 @@ class Segments:
         """Remove what a killed compaction has left: it would lie there until the next one. Never raises."""
         with suppress(StorageError, SegmentDamaged, OSError):
             if any(self._unfinished()):
-                with self._lock(wait=False) as held:
-                    for path in self._unfinished() if held else ():
+                with compaction_lock(self._folder, wait=False) as lock:
+                    for path in self._unfinished() if lock is not None else ():
                         shutil.rmtree(path, ignore_errors=True)
 
     def _unfinished(self) -> Iterator[Path]:
@@ -185,16 +187,18 @@ class Segments:
             if path.name not in map(str, kept):
                 shutil.rmtree(path, ignore_errors=True)
 
-    @contextmanager
-    def _lock(self, *, wait: bool) -> Iterator[bool]:
+
+@contextmanager
+def compaction_lock(folder: Path, *, wait: bool) -> Iterator[int | None]:
+    """Lend the lock of a collection's compactions, a descriptor; None when another process has it and `wait` is false."""
+    try:
+        file = (folder / "compaction.lock").open("w")
+    except OSError as error:
+        raise StorageError(f"{folder} cannot be written ({error}): check its permissions and its disk") from error
+    with file:
         try:
-            file = (self._folder / "compaction.lock").open("w")
-        except OSError as error:
-            raise StorageError(f"{self._folder} cannot be written ({error}): check its permissions and its disk") from error
-        with file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                yield False
-                return
-            yield True
+            fcntl.flock(file, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            yield None
+            return
+        yield file.fileno()

@@ -1,7 +1,8 @@
 """The index of a collection as it is now: follows the change log, and compacts in the background when that pays.
 
 Every read takes one snapshot and keeps it. Following the log is the work of whoever reads next and is short; making segments is
-the work of a background thread. What a snapshot is stands in `engine.index.snapshot`, how it is searched in `engine.index.planner`.
+the work of another process (`engine.index.compactor`) that a background thread waits for. What a snapshot is stands in
+`engine.index.snapshot`, how it is searched in `engine.index.planner`.
 """
 
 import logging
@@ -17,6 +18,7 @@ from engine.errors import SemblanceError, StorageError
 from engine.index.ann import FLAT_ROWS, KINDS, Kind
 from engine.index.changes import changes_since, everything
 from engine.index.compaction import Segments
+from engine.index.compactor import Order, compact_apart
 from engine.index.measuring import measure
 from engine.index.merging import Extent
 from engine.index.published import Published
@@ -36,6 +38,7 @@ class LiveIndex:
     def __init__(self, folder: Path, store: DocumentStore, *, threads: int, kind: Kind | None = None) -> None:
         self._folder, self._name, self._store = folder, folder.name, store
         self._segments = Segments(folder, store.database, threads=threads, kind=kind)
+        self._order = Order(str(folder.absolute()), threads, kind, store.database.busy_timeout_ms)
         self._refresh_lock, self._background_lock = threading.Lock(), threading.Lock()
         self._background: threading.Thread | None = None
         self._retry_at, self._wrote = 0.0, False
@@ -55,8 +58,8 @@ class LiveIndex:
         """Give the newest state, commits of other processes included."""
         self._asked = True
         snapshot = self._snapshot
-        if snapshot.version == self._store.version() and self._segments.stamp() == self._stamp:
-            return snapshot
+        if snapshot.version == self._store.version() and (self._segments.stamp() == self._stamp or self._background is not None):
+            return snapshot  # segments are taken up in the background, when that is free
         with self._refresh_lock:
             self._adopt_published()
             self._snapshot = self._caught_up(self._snapshot)
@@ -109,7 +112,7 @@ class LiveIndex:
             running.join()
         try:
             if self._wrote and self._is_due(CLOSE_ROWS):
-                self._compact_in_background()
+                self.compact(wait=False, extent="due")
         except SemblanceError as error:
             logger.warning("collection %r was not compacted: %s", self._name, error)
 
@@ -173,7 +176,8 @@ class LiveIndex:
 
     def _compact_in_background(self) -> None:
         try:
-            self.compact(wait=False, extent="due")
+            if compact_apart(self._order):
+                self._adopt(self._open_segments())
         except SemblanceError:
             self._retry_at = time.monotonic() + RETRY_S
             raise
