@@ -86,7 +86,7 @@ class Importer:
             _end(process)
 
     def _order(self, job: Job, folder: Path) -> dict[str, object]:
-        settings = self._settings.model_dump(mode="json", exclude={"redis_url", "client_key"})
+        settings = self._settings.model_dump(mode="json", exclude={"redis_url", "cache_secret", "client_key"})
         asked = dict(job.request)
         asked.pop("name", None)
         request = asked | {"collection": job.collection, "job_folder": str(folder)}

@@ -72,7 +72,12 @@ def build_cache(settings: Settings) -> TieredCache:
     memory = MemoryCache(settings.cache_entries, ttl_s=settings.cache_ttl_s)
     redis = None
     if settings.redis_url is not None:
-        redis = RedisCache(settings.redis_url, timeout_ms=settings.redis_timeout_ms, ttl_s=settings.cache_ttl_s)
+        redis = RedisCache(
+            settings.redis_url,
+            timeout_ms=settings.redis_timeout_ms,
+            ttl_s=settings.cache_ttl_s,
+            secret=settings.cache_secret,
+        )
     return TieredCache(memory, redis)
 
 

@@ -20,7 +20,7 @@ from theine import Cache as WTinyLfu
 
 from engine.circuit import Circuit, Lanes
 from engine.rediscalls import CLAIM, claim, connect_lazily, fetch, store
-from engine.seals import STAMP_BYTES, Stamped, unsealed
+from engine.seals import STAMP_BYTES, Stamped, sealed, unsealed
 
 logger = logging.getLogger(__name__)
 
@@ -115,13 +115,14 @@ class RedisCache:
 
     Every call runs on one of two threads of this cache, so that `timeout_ms` bounds the whole of it: name lookup, connecting,
     a server that sends a byte now and then. After a failure Redis is left alone for a second, then one call tries it again;
-    the pause doubles up to half a minute. Values carry a digest over key and value. Raises `ConfigurationError` for a
-    URL of another kind. Close it.
+    the pause doubles up to half a minute. Values carry a digest over key and value; with a `secret` nobody who has none can
+    make one, whoever may write to the server. Raises `ConfigurationError` for a URL of another kind. Close it.
     """
 
-    def __init__(self, url: SecretStr, *, timeout_ms: int, ttl_s: float) -> None:
+    def __init__(self, url: SecretStr, *, timeout_ms: int, ttl_s: float, secret: SecretStr | None = None) -> None:
         self.hits = self.misses = self.errors = 0
         self._timeout = timeout_ms / 1000
+        self._secret = b"" if secret is None else hashlib.blake2b(secret.get_secret_value().encode()).digest()
         self._ttl_ms = max(1, int(ttl_s * 1000))
         self._counting = threading.Lock()
         self._client = connect_lazily(url, self._timeout)
@@ -136,7 +137,7 @@ class RedisCache:
         if replies is None:
             self._count(misses=len(keys))
             return [None] * len(keys)
-        found = [None if reply is None else unsealed(key, reply) for key, reply in zip(keys, replies, strict=True)]
+        found = [None if reply is None else unsealed(key, reply, self._secret) for key, reply in zip(keys, replies, strict=True)]
         hits, present = sum(v is not None for v in found), sum(r is not None for r in replies)
         self._count(hits=hits, misses=len(keys) - hits, errors=present - hits)
         return found
@@ -144,7 +145,8 @@ class RedisCache:
     def set_many(self, items: Mapping[bytes, bytes]) -> None:
         """Remember items until their time is up; waits at most for the timeout."""
         if items:
-            refused = self._attempt(lambda client: store(client, items, self._ttl_ms))
+            values = {key: sealed(key, value, self._secret) for key, value in items.items()}
+            refused = self._attempt(lambda client: store(client, values, self._ttl_ms))
             self._count(errors=refused or 0)
 
     @property

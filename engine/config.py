@@ -41,6 +41,12 @@ class Settings(BaseSettings):
     redis_timeout_ms: int = Field(
         50, ge=1, le=10_000, description="Longest wait for Redis before its answer counts as a miss, in milliseconds."
     )
+    cache_secret: SecretStr | None = Field(
+        None,
+        min_length=16,
+        description="Secret that seals what Redis holds, the same for all servers on it; without one whoever writes to that Redis "
+        "can forge answers.",
+    )
     cache_entries: int = Field(20_000, ge=0, description="Entries of the in-process cache; 0 turns it off.")
     cache_ttl_s: int = Field(3_600, ge=1, description="Seconds after which a cached entry is forgotten.")
     index_kind: Literal["auto", "flat", "ivf-sq8", "ivf-pq"] = Field(

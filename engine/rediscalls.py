@@ -9,7 +9,6 @@ from typing import Any
 from pydantic import SecretStr
 
 from engine.errors import ConfigurationError
-from engine.seals import sealed
 
 KEY_PREFIX = b"semblance:2:"
 """Begins every Redis key; the number changes when the form of the values does."""
@@ -53,8 +52,8 @@ def claim(client: Any, keys: Sequence[bytes], lease_ms: int) -> set[bytes]:  # n
 
 
 def store(client: Any, items: Mapping[bytes, bytes], ttl_ms: int) -> int:  # noqa: ANN401
-    """Write all items in one round trip; returns how many the server refused, for example because it is full."""
+    """Write items that are sealed in one round trip; returns how many the server refused, for example because it is full."""
     pipeline = client.pipeline(transaction=False)
     for key, value in items.items():
-        pipeline.set(KEY_PREFIX + key, sealed(key, value), px=ttl_ms)
+        pipeline.set(KEY_PREFIX + key, value, px=ttl_ms)
     return sum(reply is not True for reply in pipeline.execute(raise_on_error=False))

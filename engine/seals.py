@@ -4,6 +4,7 @@ Here belongs the form of a value. Where values are kept is in `engine.cache`.
 """
 
 import hashlib
+import hmac
 import math
 import random
 import struct
@@ -18,19 +19,19 @@ _LONGEST_DRAW = 37.0
 """The greatest -log(1 - random()), whose 53 bits do not reach beyond 36.8."""
 
 
-def sealed(key: bytes, value: bytes) -> bytes:
-    """Put a digest over key and value before the value."""
-    return _SEAL.pack(_SEAL_VERSION, _digest(key, value)) + value
+def sealed(key: bytes, value: bytes, secret: bytes = b"") -> bytes:
+    """Put a digest over key and value before the value; with a secret of at most 64 bytes, one that nobody else can make."""
+    return _SEAL.pack(_SEAL_VERSION, _digest(key, value, secret)) + value
 
 
-def unsealed(key: bytes, reply: bytes) -> bytes | None:
-    """Take the seal off; None for bytes that were not sealed under this key."""
+def unsealed(key: bytes, reply: bytes, secret: bytes = b"") -> bytes | None:
+    """Take the seal off; None for bytes that were not sealed under this key and secret. Compares in constant time."""
     seal, value = reply[: _SEAL.size], reply[_SEAL.size :]
-    return value if seal == _SEAL.pack(_SEAL_VERSION, _digest(key, value)) else None
+    return value if hmac.compare_digest(seal, _SEAL.pack(_SEAL_VERSION, _digest(key, value, secret))) else None
 
 
-def _digest(key: bytes, value: bytes) -> bytes:
-    return hashlib.blake2b(value, digest_size=8, key=hashlib.blake2b(key, digest_size=32).digest()).digest()
+def _digest(key: bytes, value: bytes, secret: bytes) -> bytes:
+    return hashlib.blake2b(value, digest_size=8, key=hashlib.blake2b(key, digest_size=32, key=secret).digest()).digest()
 
 
 @dataclass(frozen=True, slots=True)

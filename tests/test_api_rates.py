@@ -53,6 +53,14 @@ def shared(redis_server):
     return run
 
 
+def test_a_bucket_that_somebody_emptied_in_redis_fills_at_its_rate(shared, redis_server):
+    async def story(first, second):
+        redis_server.command("HSET", "semblance:rate:a", "tokens", "-1e18", "at", "1e18")
+        assert 0 < await first.take("a", SLOW) <= 2
+
+    shared(story)
+
+
 def test_servers_over_one_redis_count_together(shared):
     async def story(first, second):
         waits = [await buckets.take("a", SLOW) for buckets in (first, second, first, second)]

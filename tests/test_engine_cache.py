@@ -35,8 +35,8 @@ SLACK_S = 1.0
 """What two shared cores may add to a timeout."""
 
 
-def redis_cache(url: str, *, timeout_ms: int = 10_000, ttl_s: float = 60) -> RedisCache:
-    return RedisCache(SecretStr(url), timeout_ms=timeout_ms, ttl_s=ttl_s)
+def redis_cache(url: str, *, timeout_ms: int = 10_000, ttl_s: float = 60, secret: str | None = None) -> RedisCache:
+    return RedisCache(SecretStr(url), timeout_ms=timeout_ms, ttl_s=ttl_s, secret=None if secret is None else SecretStr(secret))
 
 
 @pytest.fixture
@@ -426,3 +426,18 @@ def test_what_others_put_under_our_keys_with_our_seal_is_a_miss(redis_server, tm
             assert recalled(second, "shop", query) is not None, "what was found has taken the place"
             second.cache.memory.set_many(dict.fromkeys(keys, foreign))
             assert recalled(second, "shop", query) is None
+
+
+def test_who_writes_to_redis_without_the_secret_forges_nothing(redis_server) -> None:
+    forger, ours, theirs = (redis_cache(redis_server.url, secret=secret) for secret in (None, "a" * 16, "b" * 16))
+    try:
+        forger.set_many({b"k": b"forged"})
+        assert forger.get_many([b"k"]) == [b"forged"]
+        assert ours.get_many([b"k"]) == [None]
+        assert ours.errors == 1
+        ours.set_many({b"k": b"true"})
+        assert ours.get_many([b"k"]) == [b"true"]
+        assert theirs.get_many([b"k"]) == forger.get_many([b"k"]) == [None]
+    finally:
+        for cache in (forger, ours, theirs):
+            cache.close()

@@ -40,6 +40,13 @@ def test_a_limit_is_a_finite_number(monkeypatch, name, value):
         load_settings()
 
 
+def test_a_secret_that_can_be_guessed_is_refused(monkeypatch):
+    monkeypatch.setenv("SEMBLANCE_CACHE_SECRET", "hunter2")
+    with pytest.raises(ConfigurationError, match=r"SEMBLANCE_CACHE_SECRET: .*at least 16") as caught:
+        load_settings()
+    assert "hunter2" not in str(caught.value)
+
+
 def test_secrets_print_as_stars(monkeypatch):
     monkeypatch.setenv("SEMBLANCE_REDIS_URL", "redis://:hunter2@cache:6379/0")
     assert "hunter2" not in repr(load_settings())

@@ -15,6 +15,14 @@ def test_only_what_was_sealed_under_a_key_is_unsealed(key, value, other):
     assert unsealed(key, other) is None or other == sealed(key, unsealed(key, other) or b"")
 
 
+@given(st.binary(min_size=1, max_size=40), st.binary(max_size=100), st.binary(min_size=1, max_size=64))
+def test_a_secret_is_part_of_the_seal(key, value, secret):
+    assert unsealed(key, sealed(key, value, secret), secret) == value
+    assert unsealed(key, sealed(key, value, secret)) is None
+    assert unsealed(key, sealed(key, value), secret) is None
+    assert unsealed(key, sealed(key, value, secret), secret + b"x" if len(secret) < 64 else secret[1:]) is None
+
+
 @given(st.binary(max_size=100), st.floats(0, 1e10), st.floats(0, 1e3, width=32))
 def test_stamps_survive_packing(value, made, cost):
     assert Stamped.unpack(Stamped(value, made, cost).pack()) == Stamped(value, made, cost)
