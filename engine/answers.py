@@ -3,8 +3,9 @@
 How a list came about stands in `engine.retrieval`, what a cursor is in `engine.paging`.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from typing import TypeAlias
 
 from engine.collection import Collection
 from engine.datatypes import Decision, Document, Hit, Query, SearchResult
@@ -16,8 +17,25 @@ BEHIND = 20  # so many variants and duplicates are named at most
 ASSURED = 0.5  # words that carry a document so far towards 1 make it an answer, whatever the cosines say
 
 
-def hits_of(collection: Collection, entries: Sequence[Entry], k: int) -> tuple[tuple[Hit, ...], int]:
-    """Read the first `k` entries that still exist; also tells how many entries that took.
+Read: TypeAlias = Callable[[Sequence[int]], list[Document | None]]
+"""Reads documents by key, in input order, None for one that is gone."""
+
+
+def read_ahead(collection: Collection, pages: Sequence[tuple[Sequence[Entry], int]]) -> Read:
+    """Read the first `k` entries of several lists at once; what the reader given back is asked beyond them it reads then."""
+    keys = list(dict.fromkeys(key for entries, k in pages for key in _keys(entries[:k])))
+    held = dict(zip(keys, collection.hydrate(keys) if keys else (), strict=True))
+
+    def read(asked: Sequence[int]) -> list[Document | None]:
+        missing = [key for key in asked if key not in held]
+        held.update(zip(missing, collection.hydrate(missing) if missing else (), strict=True))
+        return [held[key] for key in asked]
+
+    return read
+
+
+def hits_of(read: Read, entries: Sequence[Entry], k: int) -> tuple[tuple[Hit, ...], int]:
+    """Make hits of the first `k` entries that still exist; also tells how many entries that took.
 
     A document deleted since the list was made is passed over.
     """
@@ -26,8 +44,8 @@ def hits_of(collection: Collection, entries: Sequence[Entry], k: int) -> tuple[t
     while len(hits) < k and taken < len(entries):
         batch = entries[taken : taken + k - len(hits)]
         taken += len(batch)
-        keys = [key for entry in batch for key in (entry.key, *_behind(entry))]
-        documents = dict(zip(keys, collection.hydrate(keys), strict=True))
+        keys = _keys(batch)
+        documents = dict(zip(keys, read(keys), strict=True))
         hits += [_hit(entry, document, documents) for entry in batch if (document := documents[entry.key]) is not None]
     return tuple(hits), taken
 
@@ -41,6 +59,10 @@ def described(hits: Sequence[Hit], found: Retrieved) -> tuple[Hit, ...]:
         hit if place is None else replace(hit, views=found.views[place], explain=explained[place] if explained else None)
         for hit, place in shown
     )
+
+
+def _keys(entries: Sequence[Entry]) -> list[int]:
+    return [key for entry in entries for key in (entry.key, *_behind(entry))]
 
 
 def _behind(entry: Entry) -> list[int]:
@@ -73,7 +95,7 @@ def frozen(asked: str, query: Query, found: Retrieved, result: SearchResult, tak
 
 def turned(collection: Collection, query: Query, list_: Frozen) -> SearchResult:
     """Answer with the next page of a list made before."""
-    hits, taken = hits_of(collection, list_.left, query.k)
+    hits, taken = hits_of(collection.hydrate, list_.left, query.k)
     rest = list_.after(taken)
     return SearchResult(
         hits,

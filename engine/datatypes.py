@@ -66,8 +66,17 @@ def _check_text(name: str, value: str, limit: int) -> None:
         raise InvalidDocument(f"{name} must be text, not {type(value).__name__}")
     if len(value) > limit:
         raise InvalidDocument(f"{name} has {len(value)} characters: at most {limit} are stored")
-    if "\x00" in value or any(0xD800 <= ord(c) <= 0xDFFF for c in value):
+    if not _storable(value):
         raise InvalidDocument(f"{name} contains a NUL or half a surrogate pair: remove it")
+
+
+def _storable(value: str) -> bool:
+    if value.isascii():  # nearly every text, told without looking at its characters in Python
+        return "\x00" not in value
+    try:
+        return b"\x00" not in value.encode()
+    except UnicodeEncodeError:
+        return False
 
 
 def _check_attribute(name: str, value: AttributeValue) -> None:
@@ -113,7 +122,7 @@ class Term:
             raise InvalidQuery("the query text is empty: type at least one word or give an image")
         if len(words) > MAX_TEXT_LENGTH:
             raise InvalidQuery(f"the query text has {len(words)} characters: at most {MAX_TEXT_LENGTH} are read")
-        if "\x00" in words or any(0xD800 <= ord(c) <= 0xDFFF for c in words):
+        if not _storable(words):
             raise InvalidQuery("the query text contains a NUL or half a surrogate pair: remove it")
 
     @staticmethod

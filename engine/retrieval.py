@@ -93,7 +93,7 @@ def weighed(snapshot: Snapshot, query: Query, encoded: EncodedQuery) -> _Weighed
     described = model.describe(wording.words, wording.information, snapshot.statistics.coverage(wording))
     title, lift = model.weigh(described)
     weights = view_weights(encoded.kinds, encoded.term_weights, query.target, title)
-    return _Weighed(query, encoded, weights, replace(wording, weight=lift * encoded.worded, held=wording.held))
+    return _Weighed(query, encoded, weights, replace(wording, weight=lift * encoded.worded))
 
 
 def _search_group(snapshot: Snapshot, where: str | None, group: Sequence[_Weighed]) -> list[Retrieved]:

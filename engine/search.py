@@ -13,7 +13,7 @@ from typing import TypeAlias, Unpack
 
 from engine import media
 from engine.advice import NO_ADVICE, Advice, advise
-from engine.answers import assured, described, frozen, hits_of, turned
+from engine.answers import Read, assured, described, frozen, hits_of, read_ahead, turned
 from engine.cache import TieredCache
 from engine.collection import Collection
 from engine.confidence import Calibration
@@ -223,7 +223,12 @@ class SearchEngine:
             good = {n: (q, e) for n, q, e in answered if isinstance(e, EncodedQuery)}
             advice = advise(self.judge, self._queries, collection, good)
         with timer.stage("hydrate"):
-            fresh = {n: self._conclude(collection, queries[n], result, advice.get(n, NO_ADVICE)) for n, result in found.items()}
+            lists = [(r.entries, queries[n].k) for n, r in found.items() if not isinstance(r, SemblanceError)]
+            read = read_ahead(collection, lists)
+            fresh = {
+                n: r if isinstance(r, SemblanceError) else self._conclude(collection, read, queries[n], r, advice.get(n, NO_ADVICE))
+                for n, r in found.items()
+            }
         packed = {keys[n]: pack(answer) for n, answer in fresh.items() if isinstance(answer, SearchResult)}
         self._cache.set_many(packed, cost_s=timer.seconds / max(1, len(packed)))
         answers |= fresh
@@ -253,10 +258,8 @@ class SearchEngine:
                     pages[number] = error
         return pages
 
-    def _conclude(self, collection: Collection, query: Query, found: Retrieved | SemblanceError, advice: Advice) -> Answer:
-        if isinstance(found, SemblanceError):
-            return found
-        hits, taken = hits_of(collection, found.entries, query.k)
+    def _conclude(self, collection: Collection, read: Read, query: Query, found: Retrieved, advice: Advice) -> SearchResult:
+        hits, taken = hits_of(read, found.entries, query.k)
         hits = described(hits, found)
         confidence, decision = assured(advice.confidence, advice.decision, found.lift)
         broaden = () if decision == "answer" else advice.broaden

@@ -12,6 +12,7 @@ from pyroaring import BitMap
 
 from engine.index import lexical
 from engine.index.lexical import LENGTH_SHARE, SATURATION, Lexical, LexicalWriter
+from engine.index.matches import contenders
 from engine.index.wording import EXACT, Statistics, Wording
 from engine.index.words import MAX_COUNT, MAX_WORDS, asked, counted, digest, fold, whole, words
 
@@ -124,15 +125,27 @@ def test_a_typed_id_lifts_its_document_alone_almost_to_one():
     statistics = Statistics([shelf], [BitMap()])
     wording = statistics.wording(["ID-0"])
     assert wording.whole == whole("id0")
-    numbers, lifts = Wording(**{**_fields(wording), "weight": 0.5}).lifts(shelf)
-    assert dict(zip(numbers.tolist(), lifts.tolist(), strict=True))[0] == pytest.approx(EXACT)
-    assert max(lift for number, lift in zip(numbers.tolist(), lifts.tolist(), strict=True) if number != 0) <= 0.5
+    shares, lifts = Wording(**{**_fields(wording), "weight": 0.5}).at(shelf, np.arange(3))
+    assert (shares[0], lifts[0]) == (1.0, pytest.approx(EXACT))
+    assert max(lifts[1:]) <= 0.5
     assert statistics.wording(["red shoe"]).whole is None
     assert statistics.wording(["id0", "red"]).whole is None
 
 
 def _fields(wording: Wording) -> dict[str, object]:
     return {name: getattr(wording, name) for name in ("words", "information", "average", "whole")}
+
+
+@given(st.lists(st.text("abcde ", max_size=12), min_size=1, max_size=40), st.text("abcde ", max_size=20), st.integers(1, 9), st.data())
+def test_the_best_documents_are_found_without_scoring_the_others(titles, query, k, data):
+    shelf = Shelf(*titles)
+    admitted = np.array(data.draw(st.lists(st.booleans(), min_size=len(titles), max_size=len(titles))))
+    asked = Wording(**{**_fields(Statistics([shelf], [BitMap()]).wording([query])), "weight": 0.5})
+    numbers, shares = asked.scores(shelf)
+    here, shares = numbers[admitted[numbers]], shares[admitted[numbers]]
+    expected = here[contenders(asked.at(shelf, here)[1], k)]
+    assert asked.best(shelf, k, admitted).tolist() == expected.tolist()
+    assert asked.most(shelf, admitted) == max([0.0, *shares.tolist()])
 
 
 def test_an_unknown_word_is_tried_cut_where_letters_meet_digits():

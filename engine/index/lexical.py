@@ -11,15 +11,17 @@ are. What is alive, and what a query makes of it, stands in `engine.index.wordin
 """
 
 from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Float32, UInt8, UInt32, UInt64
+from jaxtyping import Float32, Int64, UInt8, UInt32, UInt64
 from numpy.lib.format import open_memmap
 
 from engine.index.words import NAMED, Counted
 
 SATURATION, LENGTH_SHARE = 1.2, 0.5  # k1 and b of BM25; the text of a product varies in length for no reason of relevance
+WITHIN = 16  # a list that is longer than so many times what is looked up in it is not laid out for that
 BLOCK = 2_000_000  # postings held in memory while a segment is written, 26 MB
 _STREAM = np.dtype([("word", "<u8"), ("document", "<u4"), ("count", "u1")])
 _NAMES = ("words", "offsets", "documents", "counts", "lengths")
@@ -58,15 +60,42 @@ class Lexical:
         span = slice(int(self.offsets[place]), int(self.offsets[place + 1])) if found else slice(0, 0)
         return self.documents[span], self.counts[span]
 
+    @cached_property
+    def shortest(self) -> int:
+        """The length of its shortest document."""
+        return int(self.lengths.min(initial=np.iinfo(np.uint32).max))
+
+    def counted_in(self, word: int, documents: np.ndarray) -> UInt8[np.ndarray, " d"]:
+        """Tell how often each of `documents`, ascending, has a word."""
+        having, counts = self.having(word)
+        if not len(having):
+            return np.zeros(len(documents), np.uint8)
+        if WITHIN * len(documents) > len(having):
+            spread = np.zeros(len(self.lengths), np.uint8)
+            spread[having] = counts
+            return spread[documents]
+        asked = documents.astype(having.dtype)  # else NumPy would widen the whole list
+        places = np.minimum(np.searchsorted(having, asked), len(having) - 1)
+        return np.where(having[places] == asked, counts[places], np.uint8(0))
+
     def gain(
-        self, documents: UInt32[np.ndarray, " d"], counts: UInt8[np.ndarray, " d"], average: float
+        self, documents: UInt32[np.ndarray, " d"] | Int64[np.ndarray, " d"], counts: UInt8[np.ndarray, " d"], average: float
     ) -> Float32[np.ndarray, " d"]:
         """Compute BM25 without the weight of the word: 1 for one mention in the name of a document of average length."""
-        mentions = counts.astype(np.float32) / NAMED
-        lengths = self.lengths[documents].astype(np.float32) / np.float32(max(average, 1e-9))
-        damping = SATURATION * (1 - LENGTH_SHARE + LENGTH_SHARE * lengths)
-        gains: Float32[np.ndarray, " d"] = mentions * (1 + SATURATION) / (mentions + damping)
-        return gains
+        return _gain(counts, self.lengths[documents], average)
+
+    def most(self, word: int, average: float) -> float:
+        """Give what no document can gain more than by a word."""
+        counts = self.having(word)[1]
+        return float(_gain(counts.max(keepdims=True), np.array([self.shortest]), average)[0]) if len(counts) else 0.0
+
+
+def _gain(counts: UInt8[np.ndarray, " d"], lengths: np.ndarray, average: float) -> Float32[np.ndarray, " d"]:
+    mentions = counts.astype(np.float32) / NAMED
+    relative = lengths.astype(np.float32) / np.float32(max(average, 1e-9))
+    damping = SATURATION * (1 - LENGTH_SHARE + LENGTH_SHARE * relative)
+    gains: Float32[np.ndarray, " d"] = mentions * (1 + SATURATION) / (mentions + damping)
+    return gains
 
 
 class LexicalWriter:

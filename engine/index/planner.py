@@ -182,14 +182,7 @@ def _worded(selection: Selection, wordings: Sequence[Wording | None], k: int) ->
     """List the admitted documents that have most of a query's words."""
     found = []
     for wording in wordings:
-        numbers = np.zeros(0, np.int64)
-        if wording is not None:
-            numbers, lifts = wording.lifts(selection.part)
-            if selection.mask is not None:
-                admitted = selection.mask[numbers]
-                numbers, lifts = numbers[admitted], lifts[admitted]
-            numbers = numbers[contenders(lifts, k)]
-        found.append(numbers)
+        found.append(np.zeros(0, np.int64) if wording is None else wording.best(selection.part, k, selection.mask))
     return _joined(found)
 
 
@@ -197,6 +190,7 @@ def _scan(selection: Selection, asked: _Asked) -> list[np.ndarray]:
     """Score every admitted document of a part under every view and keep those that may be among the `k` best."""
     picks: list[np.ndarray] = []
     step = max(1, SCAN_CELLS // len(selection))
+    documents = np.arange(len(selection.part)) if selection.documents is None else selection.documents
     for start in range(0, len(asked), step):
         block = asked.only(np.arange(start, min(start + step, len(asked))))
         cosines = [
@@ -208,22 +202,9 @@ def _scan(selection: Selection, asked: _Asked) -> list[np.ndarray]:
         for row in range(len(block)):
             scores = fuse(cosines[0][row], cosines[1][row], block.weights[row])
             if block.wordings is not None and (wording := block.wordings[row]) is not None:
-                scores = lifted(scores, _spread(*wording.lifts(selection.part), selection.documents, len(selection.part)))
+                scores = lifted(scores, wording.at(selection.part, documents)[1])
             picks.append(contenders(scores, asked.k))
     return picks if selection.documents is None else [selection.documents[pick] for pick in picks]
-
-
-def _spread(numbers: np.ndarray, values: np.ndarray, documents: np.ndarray | None, total: int) -> Float32[np.ndarray, " n"]:
-    """Lay values of a part's documents `numbers` out over `documents` (both ascending; None: all `total`), 0 elsewhere."""
-    if documents is None:
-        found = np.zeros(total, np.float32)
-        found[numbers] = values
-        return found
-    if not len(numbers):
-        return np.zeros(len(documents), np.float32)
-    places = np.minimum(np.searchsorted(numbers, documents), len(numbers) - 1)
-    spread: Float32[np.ndarray, " n"] = np.where(numbers[places] == documents, values[places], np.float32(0))
-    return spread
 
 
 def _scored(part: Segment | Delta, asked: _Asked, pairs: Pairs) -> tuple[np.ndarray, Found]:
@@ -239,8 +220,7 @@ def _scored(part: Segment | Delta, asked: _Asked, pairs: Pairs) -> tuple[np.ndar
     for number, wording in enumerate(asked.wordings):
         if wording is not None:
             own = slice(*np.searchsorted(owners, (number, number + 1)))
-            words[own] = _spread(*wording.scores(part), documents[own], len(part))
-            lifts[own] = _spread(*wording.lifts(part), documents[own], len(part))
+            words[own], lifts[own] = wording.at(part, documents[own])
     return owners, Found(part.keys[documents], lifted(cosines, lifts), image, title, words, lifts)
 
 

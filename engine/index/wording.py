@@ -10,11 +10,13 @@ from functools import cached_property
 from typing import Protocol, runtime_checkable
 
 import numpy as np
-from jaxtyping import Float32
+from jaxtyping import Float32, Int64
 from pyroaring import BitMap
 
 from engine.index.attributes import numbers_of
 from engine.index.lexical import Lexical
+from engine.index.matches import SLACK, contenders
+from engine.index.overlap import MOST_WORDS, Overlap
 from engine.index.words import asked, digest, letters_and_digits, whole
 
 SAMPLE = 256  # documents that stand for the whole collection
@@ -48,7 +50,7 @@ class Wording:
     average: float
     whole: int | None
     weight: float = 0.0
-    held: dict[int, tuple[np.ndarray, np.ndarray]] = field(default_factory=dict, compare=False, repr=False)
+    overlaps: dict[int, Overlap] = field(default_factory=dict, compare=False, repr=False)
 
     def scores(self, part: Part) -> tuple[np.ndarray, Float32[np.ndarray, " d"]]:
         """Score the documents of a part that have any of the words.
@@ -56,28 +58,65 @@ class Wording:
         Gives their numbers, ascending, and the share of the query's information they hold, at most 1. Documents that are no
         longer alive may be among them.
         """
-        found = self.held.get(id(part))
-        if found is None:
-            found = self.held[id(part)] = self._scored(part)
-        return found
+        having = [part.lexical.having(word)[0] for word in self._digests]
+        marked = np.zeros(len(part), bool)
+        for documents in having:
+            marked[documents] = True
+        numbers = having[0].astype(np.int64) if len(having) == 1 else np.flatnonzero(marked)
+        return numbers, self.at(part, numbers)[0]
 
-    def lifts(self, part: Part) -> tuple[np.ndarray, Float32[np.ndarray, " d"]]:
-        """Tell how far the documents of a part are lifted: numbers, ascending, and shares of the way to 1."""
-        numbers, scores = self.scores(part)
-        lifts = scores * np.float32(self.weight)
-        if self.whole is not None:
-            lifts[np.isin(numbers, part.lexical.having(self.whole)[0])] = EXACT
-        return numbers, lifts
-
-    def _scored(self, part: Part) -> tuple[np.ndarray, Float32[np.ndarray, " d"]]:
-        sums, total = np.zeros(len(part), np.float32), sum(self.information)
+    def at(self, part: Part, documents: np.ndarray) -> tuple[Float32[np.ndarray, " d"], Float32[np.ndarray, " d"]]:
+        """Tell of `documents` of a part, ascending, what share of the query's information each holds, and how far it is lifted."""
+        sums, total = np.zeros(len(documents), np.float32), sum(self.information)
         for word, information in zip(self.words, self.information, strict=True):
-            documents, counts = part.lexical.having(digest(word))
-            sums[documents] += np.float32(information / total) * part.lexical.gain(documents, counts, self.average)
+            counts = part.lexical.counted_in(digest(word), documents)
+            have = np.flatnonzero(counts)
+            sums[have] += np.float32(information / total) * part.lexical.gain(documents[have], counts[have], self.average)
+        shares = np.minimum(sums, np.float32(1.0))
+        lifts = shares * np.float32(self.weight)
         if self.whole is not None:
-            sums[part.lexical.having(self.whole)[0]] = 1.0
-        numbers = np.flatnonzero(sums)
-        return numbers, np.minimum(sums[numbers], np.float32(1.0))
+            spelled = part.lexical.counted_in(self.whole, documents) > 0
+            shares[spelled], lifts[spelled] = 1.0, EXACT
+        return shares, lifts
+
+    def best(self, part: Part, k: int, admitted: np.ndarray | None) -> Int64[np.ndarray, " n"]:
+        """List the documents of a part that may be among the `k` lifted furthest, ascending; `admitted` marks those that count."""
+        return self._best(part, k, admitted, lifted=True)[0]
+
+    def most(self, part: Part, admitted: np.ndarray | None) -> float:
+        """Tell the largest share of the query's information that one document of a part holds."""
+        return float(self._best(part, 1, admitted, lifted=False)[1].max(initial=0.0))
+
+    def _best(self, part: Part, k: int, admitted: np.ndarray | None, *, lifted: bool) -> tuple[np.ndarray, np.ndarray]:
+        found, values, floor = [np.zeros(0, np.int64)], np.zeros(0, np.float32), -np.inf
+        for upper, documents in self._sets(part):
+            if (upper * self.weight if lifted and upper < np.inf else upper) < floor - SLACK:
+                break
+            numbers = documents if admitted is None else documents[admitted[documents]]
+            found.append(numbers)
+            values = np.concatenate([values, self.at(part, numbers)[lifted]])
+            floor = np.partition(values, len(values) - k)[len(values) - k] if len(values) >= k else -np.inf
+        numbers, picks = np.concatenate(found), contenders(values, k)
+        order = np.argsort(numbers[picks])
+        return numbers[picks][order], values[picks][order]
+
+    def _sets(self, part: Part) -> Iterator[tuple[float, np.ndarray]]:
+        """Give documents that have words of the query, set by set, with what none of a set or of those after it holds more than."""
+        if len(self._digests) > MOST_WORDS:
+            yield np.inf, self.scores(part)[0]
+            return
+        total = sum(self.information)
+        bounds = [
+            information / total * part.lexical.most(digest(word), self.average)
+            for word, information in zip(self.words, self.information, strict=True)
+        ]
+        if id(part) not in self.overlaps:
+            self.overlaps[id(part)] = Overlap(part.lexical, self._digests)
+        yield from self.overlaps[id(part)].sets(bounds if self.whole is None else [*bounds, np.inf])
+
+    @property
+    def _digests(self) -> list[int]:
+        return [*map(digest, self.words), *([] if self.whole is None else [self.whole])]
 
 
 class Statistics:
@@ -92,11 +131,7 @@ class Statistics:
 
     def coverage(self, wording: Wording) -> float:
         """Tell the largest share of a query's information that one living document holds."""
-        best = [0.0]
-        for part, alive in zip(self._parts, self._alive, strict=True):
-            numbers, scores = wording.scores(part)
-            best.append(float((scores if alive is None else scores[alive[numbers]]).max(initial=0.0)))
-        return max(best)
+        return max([0.0, *(wording.most(part, alive) for part, alive in zip(self._parts, self._alive, strict=True))])
 
     @cached_property
     def sample(self) -> tuple[tuple[Part, np.ndarray], ...]:

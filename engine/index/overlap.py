@@ -1,0 +1,39 @@
+"""Which words of a query each document of a part has, told apart without scoring any of them.
+
+Common words are in so many documents that scoring all of those costs more than everything else about a search among a million.
+Documents with the same words score within the same bound, so most of them need no score. How words score stands in
+`engine.index.lexical`, what a query makes of it in `engine.index.wording`.
+"""
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+from jaxtyping import Int64
+
+from engine.index.lexical import Lexical
+
+MOST_WORDS = 8  # one bit each of a byte a document
+
+
+class Overlap:
+    """For each document of a part the set of words it has, one bit a word in their order; immutable."""
+
+    def __init__(self, lexical: Lexical, words: Sequence[int]) -> None:
+        self._marks = np.zeros(len(lexical.lengths), np.uint8)
+        self._sizes = np.zeros(1 << len(words), np.int64)
+        for place, word in enumerate(words):
+            documents, earlier = lexical.having(word)[0], 1 << place
+            before = self._marks[documents]
+            self._marks[documents] = before | np.uint8(earlier)
+            moved = np.bincount(before, minlength=earlier)
+            self._sizes[:earlier] -= moved
+            self._sizes[earlier : 2 * earlier] += moved
+
+    def sets(self, bounds: Sequence[float]) -> Iterator[tuple[float, Int64[np.ndarray, " n"]]]:
+        """Give the documents of every set of words, ascending, the sets in the order of the sum of their words' `bounds`."""
+        uppers = np.zeros(len(self._sizes))
+        for place, bound in enumerate(bounds):
+            uppers[1 << place : 2 << place] = uppers[: 1 << place] + bound
+        present = np.flatnonzero(self._sizes[1:] > 0) + 1
+        for words in present[np.argsort(-uppers[present], kind="stable")].tolist():
+            yield float(uppers[words]), np.flatnonzero(self._marks == words)
