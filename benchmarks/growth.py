@@ -4,8 +4,8 @@
                                 [--folder DIR] [--stage build|measure|all] [--json FILE]
 
 Documents and queries are those of `benchmarks.search` with one picture each; attributes are one number. They are committed in
-batches of about a thousand, and every 2^20 of them are compacted, so that each is written into a segment once. A build that was
-broken off goes on where it stopped. Ten million take 20 GB below `--folder`.
+batches of 8,192 and compacted after every million, so that each document is written into a segment once. A build that was broken
+off goes on where it stopped; the phase it was in is timed from there. Ten million take 20 GB below `--folder`.
 
 Phases of a build are reported with their wall and processor time: on a machine that does other things too, the wall time is an
 upper bound. A search is timed around `Collection.search`, one query at a time, after all have been asked once. `own_mb` is what
@@ -32,9 +32,10 @@ from benchmarks.search import Catalogue, base_vectors, documents, queries_for, s
 from engine.collection import Collection
 from engine.config import Settings
 
-SEGMENT = 2**20  # documents written between two compactions: as many as the largest segment takes
-BATCH = 1_024
+SEGMENT = 1_000_000  # documents written between two compactions: nearly as many as the largest segment takes
+BATCH = 8_192
 SETTINGS = Settings(threads=2)
+BUILDING = Settings(threads=4, busy_timeout_ms=120_000)  # half of the threads make a segment
 
 
 class Progress:
@@ -75,7 +76,9 @@ def build(catalogue: Catalogue, queries: np.ndarray, folder: Path) -> None:
     place = place_of(folder, catalogue)
     place.mkdir(parents=True, exist_ok=True)
     progress, path = Progress(place / "phases.json"), place / "collection"
-    with closing(Collection.open(path, settings=SETTINGS) if path.exists() else _created(path)) as collection:
+    if not path.exists():
+        Collection.create(path, fingerprint="benchmark", encoder="benchmark", settings=BUILDING).close()
+    with closing(Collection.open(path, settings=BUILDING)) as collection:
         fill(collection, catalogue, progress)
     if not (place / "truth.npz").exists():
         with progress.phase("truth", catalogue.rows):
@@ -83,22 +86,18 @@ def build(catalogue: Catalogue, queries: np.ndarray, folder: Path) -> None:
             np.savez(place / "truth.npz", numbers=numbers, admitted=admitted, queries=queries)
 
 
-def _created(path: Path) -> Collection:
-    return Collection.create(path, fingerprint="benchmark", encoder="benchmark", settings=SETTINGS)
-
-
 def fill(collection: Collection, catalogue: Catalogue, progress: Progress) -> None:
     """Write what is missing, in the order of the numbers, and compact after every `SEGMENT` documents."""
-    written = len(collection)
-    made = documents(catalogue, written)
+    written, made = len(collection), documents(catalogue, len(collection))
     while progress.reached("compact") < catalogue.rows:
-        stop = min(catalogue.rows, (progress.reached("compact") // SEGMENT + 1) * SEGMENT)
-        with progress.phase("write", stop):
-            while written < stop:
-                batch = list(islice(made, min(BATCH, stop - written)))
-                collection.upsert(batch, compact=False)
-                written += len(batch)
-        with progress.phase("compact", stop):
+        stop = min(catalogue.rows, progress.reached("compact") // SEGMENT * SEGMENT + SEGMENT)
+        if written < stop:
+            with progress.phase("write", stop):
+                while written < stop:
+                    batch = list(islice(made, min(BATCH, stop - written)))
+                    collection.upsert(batch, compact=False)
+                    written += len(batch)
+        with progress.phase("compact", written):
             collection.compact()
 
 
