@@ -17,11 +17,16 @@ are ISO dates or times, as instants: a date stands for its whole day, in UTC as 
 and comparing them is false.
 For a list, `=`, `in` and `contains` ask whether some item is equal, `!=` and `not in` whether none is.
 
+A collection refuses a comparison with an attribute that none of its products has, as a slip of the pen; whoever means "if there is
+such an attribute" says so: `on_sale exists and on_sale = true`.
+
 Evaluation stands in `engine.conditions`.
 """
 
 import functools
 import re
+from collections.abc import Collection, Iterator
+from difflib import get_close_matches
 from typing import cast
 
 from lark import Lark, Token, Transformer
@@ -34,6 +39,7 @@ from engine.index.instants import span
 
 MAX_LENGTH = 10_000
 MAX_DEPTH = 100
+NAMES_LISTED = 20
 
 GRAMMAR = r"""
 ?start: disjunction
@@ -123,6 +129,39 @@ def conjuncts(expression: str) -> list[str]:
     if len(starts) == 1:  # the whole conjunction stands in parentheses
         return [expression.strip()]
     return [expression[start:end].strip() for start, end in zip(starts, [*ends, len(expression)], strict=True)]
+
+
+def check_names(parsed: Filter, known: Collection[str]) -> None:
+    """Raise `InvalidFilter` for a comparison with an attribute that is not `known`, unless the filter asks whether it exists."""
+    leaves = list(_leaves(parsed))
+    asked_for = {leaf.name for leaf in leaves if isinstance(leaf, Exists)}
+    for leaf in leaves:
+        if leaf.name not in known and leaf.name not in asked_for:
+            raise InvalidFilter(_unknown(leaf.name, sorted(known)))
+
+
+def _leaves(node: Filter) -> Iterator[Compare | Dated | Member | Contains | Exists]:
+    if isinstance(node, Not | All | Any):
+        for child in _children(node):
+            yield from _leaves(child)
+    else:
+        yield node
+
+
+def _unknown(name: str, known: list[str]) -> str:
+    folded = {other.casefold(): other for other in known}
+    alike = get_close_matches(name.casefold(), folded, n=1, cutoff=0.7)
+    meant = f": did you mean {_written(folded[alike[0]])}?" if alike else ":"
+    more = ", ..." if len(known) > NAMES_LISTED else ""
+    listed = ", ".join(map(_written, known[:NAMES_LISTED])) + more
+    own = _written(name)
+    fact = f"no product here has an attribute {own}{meant} the attributes are {listed}"
+    return f"{fact} (where none may have it, write {own} exists and ...)"
+
+
+def _written(name: str) -> str:
+    bare = re.fullmatch(r"[^\W\d][\w.\-]*", name) and name.lower() not in {*_WORDS.values(), "true", "false"}
+    return name if bare else f"`{name.replace('`', '``')}`"
 
 
 @functools.cache

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from engine.datatypes import Document
 from engine.errors import InvalidFilter
-from engine.filters import MAX_LENGTH, parse
+from engine.filters import MAX_LENGTH, check_names, parse
 from engine.index.attributes import Columns, ColumnsBuilder
 
 SHOP = [
@@ -263,3 +263,34 @@ def pointing_into(expression: str) -> Iterator[None]:
 def test_no_expression_crashes(expression: str):
     with contextlib.suppress(InvalidFilter), pointing_into(expression):
         parse(expression)
+
+
+KNOWN = ["id", "title", "price", "brand", "Base Colour", "or"]
+
+
+@pytest.mark.parametrize(
+    ("expression", "said"),
+    [
+        ("pirce < 50", "did you mean price?"),
+        ("Brand = 'Apple'", "did you mean brand?"),
+        ("not (price < 5 and weight = 3)", "no product here has an attribute weight: the attributes are `Base Colour`, brand"),
+        ("`base color` in ('red')", "did you mean `Base Colour`?"),
+        ("`on sale` = true", "`on sale` exists and ..."),
+    ],
+)
+def test_an_attribute_that_nothing_has_is_named_with_those_there_are(expression: str, said: str):
+    with pytest.raises(InvalidFilter) as refused:
+        check_names(parse(expression), KNOWN)
+    assert said in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    "expression", ["price < 5 and brand in ('a')", "title contains 'x'", "on_sale exists and on_sale = true", "not colour exists"]
+)
+def test_known_attributes_and_those_asked_for_pass(expression: str):
+    check_names(parse(expression), KNOWN)
+
+
+def test_at_most_twenty_attributes_are_listed():
+    with pytest.raises(InvalidFilter, match=r"a019, \.\.\."):
+        check_names(parse("z = 1"), [f"a{number:03}" for number in range(200)])

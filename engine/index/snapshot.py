@@ -4,7 +4,7 @@ A snapshot never changes; a newer state is a new snapshot, and a search keeps th
 stands in `engine.index.planner`.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -12,13 +12,14 @@ import numpy as np
 from jaxtyping import Bool, Int64
 from pyroaring import BitMap
 
-from engine.datatypes import View
-from engine.filters import parse
-from engine.index.ann import PROBES, RowSet
+from engine.datatypes import DIMENSIONS, VIEWS, View
+from engine.filters import check_names, parse
+from engine.index.ann import PROBES, RowSet, to_float32
 from engine.index.attributes import numbers_of
 from engine.index.changes import Changes, Record
 from engine.index.delta import Delta
 from engine.index.published import Published, places_of
+from engine.index.rows import Rows
 from engine.index.segment import Segment
 from engine.index.wording import Statistics
 
@@ -103,9 +104,30 @@ class Snapshot:
         return sum(map(len, self.parts)) - sum(map(len, self.dead))
 
     @cached_property
+    def names(self) -> frozenset[str]:
+        """Name the attributes that a filter can ask for, `id` and `title` included."""
+        return frozenset(name for part in self.parts for name in part.columns.names())
+
+    @cached_property
     def statistics(self) -> Statistics:
         """How often words occur, counted when the first query asks."""
         return Statistics(self.parts, self.dead)
+
+    @cached_property
+    def sample(self) -> Mapping[View, Rows]:
+        """The vectors of a few documents that stand for the whole, by view."""
+        drawn = self.statistics.sample
+        documents = [np.array([], np.uint32)] * len(VIEWS)
+        vectors = [np.zeros((0, DIMENSIONS), np.float32)] * len(VIEWS)
+        total = 0
+        for part, chosen in drawn:
+            for place, view in enumerate(VIEWS):
+                rows, counts = part.rows(view).of(chosen)  # type: ignore[attr-defined]
+                owners = np.repeat(np.arange(len(chosen), dtype=np.uint32), counts) + np.uint32(total)
+                documents[place] = np.concatenate([documents[place], owners])
+                vectors[place] = np.concatenate([vectors[place], to_float32(part.rows(view).vectors[rows])])  # type: ignore[attr-defined]
+            total += len(chosen)
+        return {view: Rows(documents[place], vectors[place], total) for place, view in enumerate(VIEWS)}
 
     def select(self, where: str | None) -> tuple[Selection, ...]:
         """Find the documents a filter expression admits, exactly, part by part; raises `InvalidFilter`."""
@@ -128,6 +150,8 @@ class Snapshot:
 
     def _selected(self, where: str | None) -> tuple[Selection, ...]:
         condition = None if where is None else parse(where)
+        if condition is not None and self.parts:
+            check_names(condition, self.names)
         selections = []
         for part, dead in zip(self.parts, self.dead, strict=True):
             if condition is not None:
