@@ -4,12 +4,14 @@
 #   PORT=8001           another port for the demo     SERVE=0   do not serve, print a few searches instead
 #   DATA=DIR            where the demo's collections go
 #   ARGS='-k index -x'  passed on to pytest
+#   BENCH=DIR           where `make bench` writes its figures
 
 VENV     ?= .venv
 DEV_VENV ?= .venv-dev
 DATA     ?= semblance-data
 PORT     ?= 8000
 SERVE    ?= 1
+BENCH    ?= bench-results
 EXAMPLE_IMAGE := examples/shop/images/road-bike.jpg
 ARGS     ?=
 PYTHON   ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; do $$p -c '$(NEW_ENOUGH)' 2>/dev/null && echo $$p && break; done)
@@ -90,8 +92,15 @@ check: $(DEV_VENV)/.installed ## style, types, layers and documentation
 	@$(DEV_VENV)/bin/lint-imports
 	@$(DEV) -m pytest -q tests/test_architecture.py tests/test_docs.py tests/test_packaging.py
 
-bench: $(DEV_VENV)/.installed ## measure everything in benchmarks/
-	@set -e; for script in benchmarks/*.py; do echo "== $$script"; $(DEV) $$script; done
+# Small runs that need nothing but this checkout; what they write goes to BENCH. docs/performance.md names the runs behind its figures.
+bench: $(DEV_VENV)/.installed ## measure indexing, the encoders, search, writing, the cache and memory: a small run of each
+	@mkdir -p '$(BENCH)'
+	$(DEV) -m benchmarks.indexing --rows 200 --repeats 1 --json '$(BENCH)/indexing.json'
+	$(DEV) -m benchmarks.encoders --pictures 64 --json '$(BENCH)/encoders.json'
+	$(DEV) -m benchmarks.search --rows 10000 --queries 100 --json '$(BENCH)/search.json'
+	$(DEV) -m benchmarks.writes --rows 5000 --runs 1 --json '$(BENCH)/writes.json'
+	$(DEV) -m benchmarks.cache --requests 20000 --keys 5000 --json '$(BENCH)/cache.json'
+	$(DEV) -m benchmarks.memory --rows 20000 --every 5000 --json '$(BENCH)/memory.json'
 
 soak: $(DEV_VENV)/.installed ## the long crash and load suites
 	@$(DEV) -m pytest -m soak $(ARGS)
