@@ -106,7 +106,7 @@ class Uploads:
                 raise StorageError(f"the upload cannot be written to {path} ({error}): check the disk") from error
             except ClientDisconnect:
                 raise HTTPException(400, "The client closed the connection.") from None
-        raise HTTPException(415, "Send the catalogue as the body (CSV, JSON lines, Parquet), or as the field `file` of a form.")
+        raise HTTPException(415, "Send the catalogue as the body (CSV, JSON, XML, Parquet), or as the field `file` of a form.")
 
     async def _save_body(self, request: Request, path: Path) -> str:
         received = Request(request.scope, no_more_than(self._paced(request.receive), self._limit))

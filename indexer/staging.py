@@ -95,7 +95,7 @@ class StagedFile:
             raise InvalidCatalogue(f"{self.path} is empty: export the catalogue again")
         for magic, name in _NOT_CATALOGUES:
             if text[: len(magic)].lower() == magic.lower():
-                raise InvalidCatalogue(f"{self.path} is {name}: export the catalogue as CSV (UTF-8), JSONL or Parquet")
+                raise InvalidCatalogue(f"{self.path} is {name}: export the catalogue as CSV (UTF-8), JSONL, XML or Parquet")
         if text.startswith(b"{"):
             return "jsonl"
         if text.startswith((b"<?xml", b"<rss", b"<feed")):
@@ -183,7 +183,7 @@ def _room() -> Iterator[None]:
 def _open(path: Path) -> BinaryIO:
     try:
         if not stat.S_ISREG(os.stat(path).st_mode):
-            raise InvalidCatalogue(f"{path} is not a file: name a CSV, JSONL or Parquet file, or a folder of pictures")
+            raise InvalidCatalogue(f"{path} is not a file: name a CSV, JSONL, XML or Parquet file, or a folder of pictures")
         return path.open("rb")
     except FileNotFoundError:
         raise InvalidCatalogue(f"there is no catalogue {path}: check the path") from None

@@ -51,7 +51,7 @@ async def start_import(
     encoding: Annotated[str | None, Query(max_length=40, description="Text encoding of a CSV that is not UTF-8.")] = None,
     map: Annotated[Sequence[Mapped], Query(max_length=20, description="Columns of an upload: `title=productDisplayName`.")] = (),
 ) -> Response:
-    """Import a catalogue into a collection: CSV, JSON lines, JSON or Parquet.
+    """Import a catalogue into a collection: CSV, JSON lines, JSON, an XML feed or Parquet.
 
     It is the body itself, or the form field `file`, or lies on the server and is named in JSON. A key that may make collections
     makes the collection if need be.

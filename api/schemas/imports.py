@@ -41,7 +41,7 @@ class ImportErrors(BaseModel):
 
 def upload_body() -> dict[str, Any]:
     """Document the forms of an import, which its route reads by hand."""
-    file = {"type": "string", "format": "binary", "description": "The catalogue: CSV, JSON lines, JSON or Parquet."}
+    file = {"type": "string", "format": "binary", "description": "The catalogue: CSV, JSON lines, JSON, an XML feed or Parquet."}
     form = {"type": "object", "properties": {"file": file}, "required": ["file"], "examples": [{"file": "(the file)"}]}
     raw = {"schema": {"type": "string", "format": "binary"}, "example": "id,title\nSKU-1,Red running shoes\n"}
     path = ImportRequest.model_json_schema(ref_template="#/components/schemas/{model}")

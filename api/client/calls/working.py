@@ -23,7 +23,7 @@ def import_file(
     encoding: str | None = None,
     mapping: Mapping[str, str] | None = None,
 ) -> Call[Job]:
-    """Upload a catalogue (CSV, JSON lines, JSON, Parquet) and import it into a collection, which is made if need be.
+    """Upload a catalogue (CSV, JSON lines, JSON, XML, Parquet) and import it into a collection, which is made if need be.
 
     `prune` removes products that the catalogue no longer lists; `mapping` names columns, such as `{"title": "productDisplayName"}`.
     The file is sent again if an attempt fails: importing twice changes nothing the second time.

@@ -94,7 +94,7 @@ export default {
   admin: "Verwalten",
   // Den Katalog pflegen
   importTitle: "Katalog importieren",
-  importHint: "CSV, JSON oder Parquet, ein Produkt je Zeile. Noch einmal importieren übernimmt, was sich geändert hat.",
+  importHint: "CSV, JSON, Parquet oder XML, ein Produkt je Zeile. Noch einmal importieren übernimmt, was sich geändert hat.",
   chooseFile: "Datei wählen oder hierher ziehen",
   prune: "Produkte entfernen, die nicht mehr in der Datei stehen",
   importNow: "Importieren",

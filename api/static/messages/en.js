@@ -94,7 +94,7 @@ export default {
   admin: "Manage",
   // Looking after the catalogue
   importTitle: "Import a catalogue",
-  importHint: "CSV, JSON or Parquet, one product a row. Importing again updates what changed.",
+  importHint: "CSV, JSON, Parquet or an XML feed, one product a row. Importing again updates what changed.",
   chooseFile: "Choose a file, or drop it here",
   prune: "Remove products that the file no longer lists",
   importNow: "Import",

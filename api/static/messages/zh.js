@@ -92,7 +92,7 @@ export default {
   admin: "管理",
   // 商品库管理
   importTitle: "导入商品目录",
-  importHint: "支持 CSV、JSON 或 Parquet，每行一件商品。再次导入只更新有变化的部分。",
+  importHint: "支持 CSV、JSON、Parquet 或 XML，每行一件商品。再次导入只更新有变化的部分。",
   chooseFile: "选择文件，或拖放到这里",
   prune: "移除文件中不再列出的商品",
   importNow: "导入",
