@@ -84,21 +84,27 @@ _TURNS = {
 def read_bytes(source: str | Path, limit: int) -> bytes:
     """Read a picture file of at most `limit` bytes. Raises `InvalidImage` (missing, empty, too_large)."""
     try:
-        if not stat.S_ISREG(Path(source).stat().st_mode):
-            raise InvalidImage(f"{str(source)!r} is not a file: name a picture file", reason="missing")
+        size = _file_size(source)
         with Path(source).open("rb") as file:
-            data = file.read(limit + 1)
+            data = file.read(min(size, limit) + 1)  # asked for the limit, it would lay out and give back so many bytes each time
     except (OSError, ValueError) as error:
         why = getattr(error, "strerror", None) or "the name is not a valid path"
         raise InvalidImage(f"the picture {str(source)!r} cannot be read ({why}): check the path", reason="missing") from None
     if not data:
         raise InvalidImage(f"the picture {str(source)!r} is empty (0 bytes): save it again", reason="empty")
-    if len(data) > limit:
+    if size > limit:
         raise InvalidImage(
             f"the picture {str(source)!r} is larger than {limit / 1e6:g} MB: save it smaller, or raise SEMBLANCE_MAX_IMAGE_MB",
             reason="too_large",
         )
     return data
+
+
+def _file_size(source: str | Path) -> int:
+    about = Path(source).stat()
+    if not stat.S_ISREG(about.st_mode):
+        raise InvalidImage(f"{str(source)!r} is not a file: name a picture file", reason="missing")
+    return about.st_size
 
 
 def content_of(data: bytes) -> bytes:
