@@ -48,9 +48,14 @@ class Origins:
 
     def _welcome(self, origin: str, headers: Headers) -> bool:
         """Say whether a request that may change something comes from no page, from our own, or from one that had to ask first."""
-        if self._allowed & {origin.lower(), "*"} or "authorization" in headers or "x-api-key" in headers:
+        if self._allowed & {origin.lower(), "*"} or "x-api-key" in headers or _is_bearer(headers):
             return True
         site = headers.get("sec-fetch-site")
         if site is not None:
             return site in ("same-origin", "none")
         return not origin or origin.lower().partition("://")[2] == headers.get("host", "").lower()
+
+
+def _is_bearer(headers: Headers) -> bool:
+    """Say whether a key came along; the name and password that an address may hold are sent by browsers unasked."""
+    return headers.get("authorization", "").lower().startswith("bearer ")

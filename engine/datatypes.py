@@ -21,6 +21,8 @@ from engine.listing import MAX_FACETS, Boost, Facet, FacetResult, Sort
 DIMENSIONS = 256
 MAX_ID_LENGTH = 512
 MAX_TEXT_LENGTH = 10_000
+MAX_ATTRIBUTES = 1_000
+MAX_ITEMS = 1_000
 MAX_K = 1_000
 MAX_TERMS = 64
 MAX_ORDERS = 8
@@ -56,6 +58,8 @@ class Document:
             raise InvalidDocument("the document id is empty: give every document an id that does not change")
         _check_text("title", self.title, MAX_TEXT_LENGTH)
         _check_text("description", self.description, 10 * MAX_TEXT_LENGTH)
+        if len(self.attributes) > MAX_ATTRIBUTES:
+            raise InvalidDocument(f"the document has {len(self.attributes):,} attributes: at most {MAX_ATTRIBUTES:,} are stored")
         for name, value in self.attributes.items():
             _check_attribute(name, value)
         object.__setattr__(self, "attributes", MappingProxyType(dict(self.attributes)))
@@ -84,6 +88,8 @@ def _check_attribute(name: str, value: AttributeValue) -> None:
         raise InvalidDocument(f"attribute name {name!r} must be text of 1 to {MAX_ID_LENGTH} characters")
     _check_text("attribute name", name, MAX_ID_LENGTH)
     if isinstance(value, tuple):
+        if len(value) > MAX_ITEMS:
+            raise InvalidDocument(f"attribute {name!r} lists {len(value):,} texts: at most {MAX_ITEMS:,} are stored")
         for item in value:
             _check_text(f"attribute {name!r}", item, MAX_TEXT_LENGTH)
     elif isinstance(value, str):

@@ -66,14 +66,25 @@ class RemoteFetcher:
 
     def fetch(self, url: str) -> bytes:
         """Fetch a picture; raises `FetchError`, or `InvalidImage` for an empty one."""
+        trail = [url]
+        try:
+            return self._follow(trail)
+        except FetchError as error:
+            if len(trail) == 1:
+                raise
+            raise FetchError(f"{shown(url)} redirects: {error}") from None
+
+    def _follow(self, trail: list[str]) -> bytes:
+        """Fetch the last of `trail`, and what it redirects to, which is added."""
         timeout = self._limits.timeout_s
         self._network.clock.deadline = time.monotonic() + timeout
         try:
             for _ in range(self._limits.redirects + 1):
+                url = trail[-1]
                 answer = self._get(url)
                 if isinstance(answer, bytes):
                     return answer
-                url = answer
+                trail.append(answer)
         except (httpcore.TimeoutException, TimeoutError):
             raise FetchError(f"{shown(url)} did not arrive within {timeout:g} s: try again later") from None
         except socket.gaierror as error:

@@ -7,6 +7,7 @@ count, in JSONL it is the line, elsewhere the position, from 1.
 Parquet is in `indexer.parquet`, folders in `indexer.folder`; what rows mean is in `indexer.rows`.
 """
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
@@ -27,6 +28,7 @@ from indexer.values import kinds_of
 Row: TypeAlias = CatalogueRow | RowError
 
 SAMPLE = 10_000
+MAX_COLUMNS = 1_000
 MAX_JSON = 32 * 2**20
 
 
@@ -235,7 +237,11 @@ def _merit(names: Sequence[str], mapping: Mapping[str, str]) -> tuple[int, int]:
 
 
 def _distinct(names: Sequence[str], path: Path) -> Sequence[str]:
-    twice = sorted({name for name in names if name and list(names).count(name) > 1})
+    if len(names) > MAX_COLUMNS:
+        raise InvalidCatalogue(
+            f"{path} has {len(names):,} columns, at most {MAX_COLUMNS:,} are read: check its first line, or leave some out"
+        )
+    twice = sorted(name for name, times in Counter(names).items() if name and times > 1)
     if twice:
         raise InvalidCatalogue(f"{path} names the column {twice[0]!r} twice: rename one of them")
     return names

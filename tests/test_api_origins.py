@@ -75,6 +75,7 @@ def test_a_preflight_needs_no_key_and_a_refusal_can_be_read(served):
         ({"origin": "http://localhost.evil.example"}, False),
         ({"origin": ELSEWHERE, "x-api-key": "x"}, True),
         ({"origin": ELSEWHERE, "authorization": "Bearer x"}, True),
+        ({"origin": ELSEWHERE, "authorization": "Basic eDp5"}, False),  # of http://x:y@localhost, sent unasked
     ],
 )
 def test_pages_elsewhere_cannot_write_to_a_server_without_keys(served, headers, welcome):

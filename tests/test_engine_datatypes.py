@@ -17,6 +17,12 @@ def test_an_attribute_that_cannot_be_filtered_is_refused(value):
         Document("p1", attributes={"size": value})
 
 
+@pytest.mark.parametrize("attributes", [{f"a{number}": 1 for number in range(1_001)}, {"tags": ("x",) * 1_001}])
+def test_more_attributes_than_are_stored_are_refused(attributes):
+    with pytest.raises(InvalidDocument, match=r"1,001 .*at most 1,000 are stored"):
+        Document("a", attributes=attributes)
+
+
 def test_a_document_is_frozen_down_to_its_attributes():
     attributes = {"price": 5}
     document = Document("p1", attributes=attributes)

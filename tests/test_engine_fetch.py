@@ -225,6 +225,13 @@ def test_a_name_inside_and_one_that_is_none_are_told_apart_by_nobody():
     assert said[0] == said[1]
 
 
+def test_a_redirect_that_is_refused_is_told_as_one():
+    internet = Internet([redirect("http://other.example/"), PICTURE])
+    with fetcher(internet, Names(shop_example=[PUBLIC], other_example=[PUBLIC]), "shop.example") as fetch:
+        with pytest.raises(FetchError, match=r"'http://shop\.example/a' redirects: the host 'other\.example' is not allowed"):
+            fetch.fetch("http://shop.example/a")
+
+
 def test_redirects_leave_the_allow_list_no_more_than_the_first_request():
     internet = Internet([redirect("http://other.example/"), PICTURE])
     names = Names(shop_example=[PUBLIC], other_example=[PUBLIC])

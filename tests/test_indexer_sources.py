@@ -207,6 +207,7 @@ def test_titles_of_file_names(file, title):
         ("feed.csv", b"\xef\xbb\xbf \n", "empty"),
         ("feed.csv", b"id,title\n", "no rows"),
         ("feed.csv", b"id,id,title\n1,2,3\n", "twice"),
+        ("feed.csv", b"id,title" + b"".join(b",c%d" % n for n in range(200_000)) + b"\nA,b\n", "200,002 columns"),
         ("feed.csv", b'id,"title\na,b\n', "header"),
         ("feed.csv", b"id,pr\xe9nom,title\na,b,c\n", "UTF-8"),
         ("feed.xlsx", b"PK\x03\x04xxxxxxxx", "spreadsheet"),
