@@ -18,8 +18,10 @@ one batch, at the least effort that reaches each recall. A peer that is not inst
 import argparse
 import hashlib
 import json
+import os
 import platform
 import resource
+import shutil
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -39,7 +41,7 @@ from engine.index.merging import Extent
 
 BUCKETS = 10_000
 BLOCK = 50_000
-SHARES = (0.5, 0.2, 0.1, 0.04, 0.01, 0.001, 0.0001)
+SPANS = ((0, 5_000), (0, 2_000), (0, 1_000), (1_600, 2_000), (0, 100), (0, 10), (0, 1))  # 50, 20, 10, 4 (AND), 1, 0.1, 0.01 %
 K = 10
 THREADS = 2
 CHANGED = 19_000  # as many as start a compaction by themselves
@@ -133,14 +135,14 @@ def spread(times: Sequence[float]) -> dict[str, float]:
 
 def truth(catalogue: Catalogue, queries: Vectors) -> tuple[np.ndarray, list[int]]:
     """Find the numbers of the best `K` of each query, without a filter and at each selectivity, and how many are admitted."""
-    limits = [BUCKETS, *(round(share * BUCKETS) for share in SHARES)]
-    numbers = np.full((len(limits), len(queries), K), -1)
-    best = np.full((len(limits), len(queries), K), -np.inf, np.float32)
-    admitted = [0] * len(limits)
+    spans = [(0, BUCKETS), *SPANS]
+    numbers = np.full((len(spans), len(queries), K), -1)
+    best = np.full((len(spans), len(queries), K), -np.inf, np.float32)
+    admitted = [0] * len(spans)
     for first, images, titles, buckets in catalogue.blocks():
         scores = queries @ images.T if titles is None else 0.5 * (queries @ images.T) + 0.5 * (queries @ titles.T)
-        for place, limit in enumerate(limits):
-            rows = np.flatnonzero(buckets < limit)
+        for place, (low, high) in enumerate(spans):
+            rows = np.flatnonzero((buckets >= low) & (buckets < high))
             admitted[place] += len(rows)
             both = np.concatenate([best[place], scores[:, rows]], axis=1)
             names = np.concatenate([numbers[place], np.broadcast_to(first + rows, (len(queries), len(rows)))], axis=1)
@@ -175,13 +177,14 @@ def build(catalogue: Catalogue, queries: Vectors, folder: Path, peers: Sequence[
 def searches(collection: Collection, place: Path, titles: bool) -> list[dict[str, object]]:
     """Measure recall and latency without a filter and at each selectivity."""
     known = np.load(place / "truth.npz")
-    return [searched(collection, known, titles, number) for number in range(1 + len(SHARES))]
+    return [searched(collection, known, titles, number) for number in range(1 + len(SPANS))]
 
 
 def searched(collection: Collection, known: Mapping[str, np.ndarray], titles: bool, line: int) -> dict[str, object]:
-    """Measure recall and latency of one line of what is `known`: the first has no filter, the others one of `SHARES` each."""
+    """Measure recall and latency of one line of what is `known`: the first has no filter, the others one of `SPANS` each."""
     weights, queries = np.array([[0.5, 0.5] if titles else [1.0, 0.0]], np.float32), known["queries"]
-    where = None if line == 0 else f"bucket < {round(SHARES[line - 1] * BUCKETS)}"
+    low, high = (0, BUCKETS) if line == 0 else SPANS[line - 1]
+    where = None if line == 0 else f"bucket < {high}" + (f" and bucket >= {low}" if low else "")
     expected = [{key_of(f"p{number}") for number in row[row >= 0].tolist()} for row in known["numbers"][line]]
 
     def ask(number: int) -> list[int]:
@@ -245,13 +248,25 @@ def children_seconds() -> float:
     return used.ru_utime + used.ru_stime
 
 
+def copied(collection: Path) -> Path:
+    """Copy a collection, so that it can be changed and measured again; segments never change and are linked."""
+    copy = collection.with_name("measured")
+    shutil.rmtree(copy, ignore_errors=True)
+
+    def put(source: str, target: str) -> None:
+        (os.link if "segments" in Path(source).parts else shutil.copy2)(source, target)
+
+    shutil.copytree(collection, copy, copy_function=put)
+    return copy
+
+
 def measure(catalogue: Catalogue, folder: Path, peers: Sequence[str]) -> dict[str, object]:
     """Open what was built, search it, then change it."""
     place = folder / f"rows-{catalogue.rows}"
     result: dict[str, object] = {"rows": catalogue.rows, **json.loads((place / "built.json").read_text(encoding="utf-8"))}
     result["peers"] = measure_peers(place, peers)
     before, start = memory_mb(), time.perf_counter()
-    collection = Collection.open(place / "collection", settings=Settings(threads=THREADS))
+    collection = Collection.open(copied(place / "collection"), settings=Settings(threads=THREADS))
     result["open_s"] = round(time.perf_counter() - start, 3)
     result["searches"] = searches(collection, place, catalogue.titles)
     result["memory_mb"] = {kind: held - before[kind] for kind, held in memory_mb().items()}

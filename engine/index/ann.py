@@ -18,6 +18,7 @@ from jaxtyping import Float32, Int64
 from engine.datatypes import DIMENSIONS, Vectors
 from engine.errors import InvalidQuery, MissingExtra
 from engine.index.gpu import OnGpu, copied
+from engine.index.lists import Lists
 
 Kind: TypeAlias = Literal["flat", "ivf-sq8", "ivf-pq"]
 KINDS: tuple[Kind, ...] = ("flat", "ivf-sq8", "ivf-pq")
@@ -28,6 +29,7 @@ TRAINING_ROWS_OF_CODES = 65_536
 CODE_PARTS = 128  # of 4 bits: 64 bytes a vector
 CODED_FETCH = 4  # product codes order candidates so roughly that four times as many are scored exactly
 PROBES = 32
+NEARLY_ALL = 0.9  # of the rows: what only a few deletions restrict is searched as if nothing did
 
 
 def require_faiss() -> ModuleType:
@@ -59,7 +61,7 @@ class AnnIndex:
 
     def __init__(self, index: Any, vectors: np.ndarray, *, threads: int) -> None:  # noqa: ANN401  FAISS has no type hints
         self._faiss, self._index, self._threads = require_faiss(), index, threads
-        self._lists = int(index.nlist) if hasattr(index, "nlist") else 0
+        self._lists = Lists(self._faiss, index) if hasattr(index, "nlist") else None
         self._shared: dict[int, Any] = {}
         self._vectors = vectors  # FAISS points into them
         self._stored = _viewed(self._faiss, vectors) if self._lists else None
@@ -113,32 +115,56 @@ class AnnIndex:
     @property
     def exact(self) -> bool:
         """Whether it looks at every row, so that it misses nothing."""
-        return self._lists == 0
+        return self._lists is None
 
     def search(
         self, vectors: Vectors, k: int, allowed: "RowSet | None", *, probes: int | None = None
     ) -> tuple[Float32[np.ndarray, "q k"], Int64[np.ndarray, "q k"]]:
         """Find `k` rows per query among `allowed`, best first by their fp16 vectors; -1 stands where nothing was found.
 
-        `probes` inverted lists (`PROBES` by default) are visited when every row is allowed, more the fewer are.
+        `probes` inverted lists (`PROBES` by default) are visited when every row is allowed, others or more of them the fewer are.
         """
         if vectors.ndim != 2 or vectors.shape[1] != DIMENSIONS:
             raise InvalidQuery(f"query vectors have shape {vectors.shape}: they must be [q, {DIMENSIONS}]")
         self._faiss.omp_set_num_threads(self._threads if len(vectors) > 1 else 1)  # holds for the calling thread
-        visited = self._visited(probes or PROBES, k, len(self) if allowed is None else len(allowed)) if self._lists else 0
-        parameters = self._open_parameters(visited) if allowed is None else self._parameters(visited, allowed.selector)
         asked = np.ascontiguousarray(vectors, np.float32)
+        if self._lists is None:
+            parameters = None if allowed is None else self._faiss.SearchParameters(sel=allowed.selector)
+            scores, rows = self._index.search(asked, k, params=parameters)
+            return scores, rows
+        if allowed is not None and len(allowed) < NEARLY_ALL * len(self):
+            return self._searched_within(self._lists, asked, k, allowed, probes or PROBES)
+        visited = self._visited(self._lists, probes or PROBES, k)
+        parameters = self._open_parameters(visited) if allowed is None else self._parameters(visited, allowed.selector)
         if self._gpu is not None and allowed is None:
             return self._gpu.search(asked, k, self._stored, parameters)
         scores, rows = self._refined.search(asked, k, params=parameters)
         return scores, rows
 
+    def _searched_within(
+        self, lists: Lists, asked: Vectors, k: int, allowed: "RowSet", probes: int
+    ) -> tuple[Float32[np.ndarray, "q k"], Int64[np.ndarray, "q k"]]:
+        """Search the lists where allowed rows are, and order what is found by the fp16 rows."""
+        chosen, nearness = lists.nearest(asked, allowed.by_list(lists), probes, 4 * k)
+        shape = len(asked), self._factor * k
+        codes, rows = np.empty(shape, np.float32), np.empty(shape, np.int64)
+        parameters = self._faiss.SearchParametersIVF(sel=allowed.selector, nprobe=chosen.shape[1])
+        pointers = map(self._faiss.swig_ptr, (chosen, nearness, codes, rows))
+        self._index.search_preassigned_c(len(asked), self._faiss.swig_ptr(asked), rows.shape[1], *pointers, False, parameters)
+        scores = np.full(rows.shape, -np.inf, np.float32)
+        for query, found, own in zip(asked, rows, scores, strict=True):
+            there = found >= 0
+            own[there] = np.einsum("nd,d->n", to_float32(np.take(self._vectors, found[there], axis=0)), query)
+        order = np.argsort(-scores, axis=1)[:, :k]
+        return np.take_along_axis(scores, order, axis=1), np.take_along_axis(rows, order, axis=1)
+
+    @property
+    def _factor(self) -> int:
+        return CODED_FETCH if self.kind == "ivf-pq" else 1
+
     def _parameters(self, visited: int, selector: Any) -> Any:  # noqa: ANN401
-        if not self._lists:
-            return self._faiss.SearchParameters(sel=selector)
         inside = self._faiss.SearchParametersIVF(sel=selector, nprobe=visited)
-        factor = CODED_FETCH if self.kind == "ivf-pq" else 1
-        return self._faiss.IndexRefineSearchParameters(k_factor=factor, base_index_params=inside)
+        return self._faiss.IndexRefineSearchParameters(k_factor=self._factor, base_index_params=inside)
 
     def _open_parameters(self, visited: int) -> Any:  # noqa: ANN401
         # Making them takes 30 us of a search of 300; nothing changes them, so searches share them.
@@ -147,23 +173,28 @@ class AnnIndex:
             found = self._shared[visited] = self._parameters(visited, None)
         return found
 
-    def _visited(self, probes: int, k: int, allowed: int) -> int:
-        # The same number of admitted rows is looked at whatever the filter keeps, and never fewer than four times k.
-        selectivity = max(allowed, 1) / len(self)
-        wanted = 4 * k * self._lists / len(self)
-        return min(self._lists, math.ceil(max(probes, wanted) / selectivity))
+    def _visited(self, lists: Lists, probes: int, k: int) -> int:
+        return min(len(lists), math.ceil(max(probes, 4 * k * len(lists) / len(self))))  # never fewer rows than four times k
 
 
 class RowSet:
     """The rows of a view that may be answered, in the form FAISS takes. Immutable."""
 
     def __init__(self, mask: np.ndarray) -> None:
-        self._count = int(np.count_nonzero(mask))
+        self._count, self._total = int(np.count_nonzero(mask)), len(mask)
+        self._by_list: np.ndarray | None = None
         self._bits = np.packbits(mask, bitorder="little")  # the selector points into it
         self.selector = require_faiss().IDSelectorBitmap(self._bits)
 
     def __len__(self) -> int:
         return self._count
+
+    def by_list(self, lists: Lists) -> Int64[np.ndarray, " l"]:
+        """Count how many of them are in each list of the index over these rows."""
+        if self._by_list is None:
+            mask = np.unpackbits(self._bits, count=self._total, bitorder="little").view(bool)
+            self._by_list = np.bincount(lists.homes[mask], minlength=len(lists))
+        return self._by_list
 
 
 def _empty_flat(faiss: ModuleType) -> Any:  # noqa: ANN401
