@@ -26,6 +26,9 @@ from engine.errors import ConfigurationError
 from engine.search import SearchEngine
 
 LAST_WORD_S = 0.25
+KEPT_S = 75
+"""How long a connection may rest between two requests: longer than clients and proxies keep one (httpx 5 s, balancers 60 s), so
+that they close it and never send a request to a server that is closing it at that moment."""
 
 logger = logging.getLogger(__name__)
 
@@ -124,6 +127,7 @@ def _config(settings: Settings, engine: SearchEngine) -> uvicorn.Config:
         access_log=False,
         server_header=False,
         proxy_headers=False,
+        timeout_keep_alive=KEPT_S,
         timeout_graceful_shutdown=int(settings.deadline_s) + 1,
     )
 

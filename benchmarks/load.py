@@ -19,6 +19,8 @@ import orjson
 CONNECTIONS = 64
 KEPT_ANSWERS = 2_000
 PATIENCE_S = 60.0
+IDLE_S = 20.0
+"""A connection that rested longer is not used again: the server may be closing it at this moment."""
 
 
 def request(url: str, path: str, body: bytes, kind: str = "application/json", method: str = "POST", key: str = "") -> bytes:
@@ -66,6 +68,7 @@ class _Connection(asyncio.Protocol):
         self._whole = 0
         self._asked: tuple[float, float] | None = None
         self.open = True
+        self.idle_since = 0.0
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         self._transport = transport
@@ -123,9 +126,10 @@ class Pool:
         self.under_way += 1
         while self._idle:
             connection = self._idle.pop()
-            if connection.open:
+            if connection.open and time.monotonic() - connection.idle_since < IDLE_S:
                 connection.ask(message, due)
                 return
+            connection.close()
             self._count -= 1
         self._waiting.append((message, due))
         if self._count < self._limit:
@@ -158,6 +162,7 @@ class Pool:
         if self._waiting:
             connection.ask(*self._waiting.popleft())
         else:
+            connection.idle_since = time.monotonic()
             self._idle.append(connection)
 
     def _ended(self) -> None:

@@ -13,7 +13,7 @@ import httpx
 import pytest
 
 from api.keys import KeyRequest, KeyRing
-from api.server import serve
+from api.server import _config, serve
 from engine.config import Settings
 from engine.errors import ConfigurationError
 
@@ -174,3 +174,7 @@ def test_a_server_that_everybody_or_nobody_may_use_is_warned_about(toy_engine, c
     assert warned(host="0.0.0.0") == ""
     assert "whoever reaches it can write" in warned(host="0.0.0.0", api_keys="off")
     assert warned() == ""
+
+
+def test_clients_and_proxies_close_a_resting_connection_before_the_server_does(toy_engine):
+    assert _config(Settings(), toy_engine).timeout_keep_alive > 60
