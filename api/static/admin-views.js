@@ -34,7 +34,7 @@ function sending(state, actions) {
         <label class="file" @dragover=${actions.hold} @drop=${actions.drop}>
           ${icon(sheet)}
           <span class="file-name" dir="auto">${state.file ? state.file.name : messages.chooseFile}</span>
-          <input id="catalogue" class="visually-hidden" type="file" accept=".csv,.tsv,.json,.jsonl,.ndjson,.parquet" aria-label=${messages.chooseFile} @change=${actions.choose}>
+          <input id="catalogue" class="visually-hidden" type="file" accept=".csv,.tsv,.json,.jsonl,.ndjson,.parquet,.xml" aria-label=${messages.chooseFile} @change=${actions.choose}>
         </label>
         <label class="into">
           <span>${messages.collection}</span>

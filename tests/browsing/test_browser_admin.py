@@ -64,5 +64,8 @@ def test_what_is_wrong_with_an_upload_is_said(visit):
 def test_a_phone_shows_it_all(visit, scheme):
     page = visit(color_scheme=scheme, **PHONE).open("/admin")
     expect(page.get_by_role("heading", name="Imports")).to_be_visible()
+    send(page, "broken", text="x" * 200 + ",y\n1,2\n", name="long-names.csv")  # which the reason of the failure repeats
+    expect(page.locator(".state").first).to_have_text("Failed", timeout=120_000)
+    expect(page.get_by_role("article").first.locator(".wrong")).to_contain_text("xxxx")
     assert Axe().run(page).violations_count == 0
     assert page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth") <= 0
