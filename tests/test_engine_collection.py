@@ -26,7 +26,7 @@ from engine.config import Settings
 from engine.datatypes import Document, Embedding, EncodedDocument
 from engine.errors import CollectionCorrupt, CollectionExists, CollectionNotFound, InvalidInput, MissingExtra, StorageError
 from engine.folder import OWN_FILES
-from engine.index import ann, columns, merging, planner, rows
+from engine.index import ann, columns, live, merging, planner, rows
 from engine.index.merging import Extent
 from tests.storage import BOTH, IMAGE, Twin, assert_same, axis, content, encoded, ids_of, unit
 
@@ -425,6 +425,22 @@ def test_another_process_is_seen_within_a_second(collection: Collection, path: P
     assert process.stdout.readline() == "0\n"
     assert set(names(collection, axis(0))) == {"x0", "x0b"}
     process.communicate(timeout=60)
+
+
+def test_a_reader_follows_others_between_its_searches(collection: Collection, path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(live, "COMPACT_ROWS", 10**9)
+    reader = Collection.open(path, settings=SETTINGS)
+    assert names(reader, axis(0)) == []
+    vectors = unit(2_000)
+    collection.upsert([encoded(f"p{n}", vectors[n : n + 1]) for n in range(2_000)])
+    committed = time.monotonic()
+    while reader._index._snapshot.version != collection.version:  # looked at without asking
+        assert time.monotonic() - committed < 20, "nobody took up the changes"
+        time.sleep(0.01)
+    reader.close()
+    collection.upsert([encoded("late", [axis(0)])])
+    time.sleep(2 * live.FOLLOW_S)
+    assert reader._index._snapshot.version < collection.version  # a closed one has stopped
 
 
 LIMITED = """

@@ -17,7 +17,7 @@ import pytest
 from engine.collection import Collection
 from engine.config import Settings
 from engine.errors import StorageError
-from engine.index import compaction, live, segment
+from engine.index import compaction, live, merging, segment
 from engine.index.ann import AnnIndex
 from engine.index.compaction import Segments
 from tests.storage import BOTH, IMAGE, axis, encoded, ids_of, unit
@@ -138,6 +138,39 @@ def test_damage_is_repaired_at_opening(collection: Collection, path: Path, name:
         assert name in caplog.text
     assert [id for id in answer(reopened) if id != "later"][:19] == expected[:19]
     assert reopened.count(None) == 61
+    reopened.close()
+
+
+@pytest.mark.parametrize("harm", ["truncated", "one bit", "removed"])
+def test_damage_to_what_has_died_brings_nothing_dead_back(
+    collection: Collection, path: Path, harm: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+):
+    collection.compact()
+    collection.delete(["p3"])
+    monkeypatch.setattr(merging, "MERGE_RATIO", 0)
+    collection._index.compact(extent="due")
+    expected = answer(collection)
+    harmed = path / "segments" / "2" / "dead.bin"
+    data = bytearray(harmed.read_bytes())
+    data[len(data) // 2] ^= 1
+    harmed.unlink() if harm == "removed" else harmed.write_bytes(data[: len(data) // 2] if harm == "truncated" else data)
+    reopened = Collection.open(path, settings=SETTINGS)
+    assert "dead.bin" in caplog.text
+    assert answer(reopened) == expected
+    assert reopened.count("id = 'p3'") == 0
+    reopened.close()
+
+
+@pytest.mark.parametrize("rubbish", [b"", b"\0\xff", b"[]", b'{"kind": 7}', b'{"kind": null, "probes": "many"}'])
+def test_a_damaged_record_of_the_index_s_kind_changes_no_answer(collection: Collection, path: Path, rubbish: bytes):
+    expected = answer(collection)
+    collection.compact()
+    (path / "index.json").write_bytes(rubbish)
+    reopened = Collection.open(path, settings=SETTINGS)
+    assert answer(reopened) == expected
+    reopened.upsert([encoded("new", QUERY)])
+    reopened.compact()
+    assert answer(reopened)[0] == "new"
     reopened.close()
 
 

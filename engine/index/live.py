@@ -8,7 +8,9 @@ the work of another process (`engine.index.compactor`) that a background thread 
 import logging
 import threading
 import time
+import weakref
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 from engine.database import Database
@@ -30,6 +32,7 @@ logger = logging.getLogger(__name__)
 COMPACT_ROWS = 20_000  # so many pending documents are scanned in 1 ms; with fewer a new segment would not be felt
 CLOSE_ROWS = 2_000  # so many are read back in 0.1 s by the next process
 RETRY_S = 60.0
+FOLLOW_S = 0.25  # a reader takes up what others wrote so often, asked or not: 10,000 documents at once would cost a search a second
 
 
 class LiveIndex:
@@ -44,6 +47,7 @@ class LiveIndex:
         self._retry_at, self._wrote = 0.0, False
         self._stamp = self._segments.stamp()
         self._asked = False  # a process that only writes follows no log
+        self._closed = threading.Event()
         self._snapshot = Snapshot.of(None)
         self._snapshot = Snapshot.of(self._open_segments())
         self._segments.remove_unfinished()
@@ -56,7 +60,9 @@ class LiveIndex:
 
     def current(self) -> Snapshot:
         """Give the newest state, commits of other processes included."""
-        self._asked = True
+        if not self._asked:
+            self._asked = True
+            threading.Thread(target=_follow, args=(weakref.ref(self), self._closed), name="log", daemon=True).start()
         snapshot = self._snapshot
         if snapshot.version == self._store.version() and (self._segments.stamp() == self._stamp or self._background is not None):
             return snapshot  # segments are taken up in the background, when that is free
@@ -106,6 +112,7 @@ class LiveIndex:
 
     def close(self) -> None:
         """Wait for the background thread; after writing, leave a segment that the next one to open needs not make."""
+        self._closed.set()
         with self._background_lock:
             running = self._background
         if running is not None:
@@ -201,3 +208,14 @@ class LiveIndex:
         finally:
             with self._background_lock:
                 self._background = None
+
+
+def _follow(index: "weakref.ref[LiveIndex]", closed: threading.Event) -> None:
+    """Follow the log between searches, until the index is closed, forgotten or dropped."""
+    while not closed.wait(FOLLOW_S):
+        found = index()
+        if found is None or found._database.gone:
+            return
+        with suppress(SemblanceError):  # whoever searches next is told
+            found.current()
+        del found
