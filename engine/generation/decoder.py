@@ -1,12 +1,12 @@
 """The decoder of a bundle: draws a picture from a vector of the search space, with numpy and OpenVINO alone.
 
-It starts from noise that depends on nothing but the seed, follows the flow for a few steps, and lets the picture decoder turn
-the latents it ends at into pixels. The folder explains itself:
+It starts from noise that depends on nothing but the seed, follows the flow for a few steps, and lets the picture decoder, which
+also sees the mean latents, turn the latents it ends at into pixels. The folder explains itself:
 
     decoder.json             sizes, steps, the encoder it was trained for, how well it does, digests of every file
     sketch.xml, .bin         vectors -> mean latents
     flow.xml, .bin           latents, time, step, vectors, mean latents -> velocity
-    picture.xml, .bin        latents -> pixels
+    picture.xml, .bin        latents, mean latents -> pixels
     latents.xml, .bin        pixels -> latents, for a picture that is to be redrawn
     MODEL_CARD.md            for people
 
@@ -32,7 +32,7 @@ from engine.encoders.runtime import compile_for_cpu, has_bf16
 from engine.errors import BundleError
 from engine.generation.provenance import prompt_digest
 
-FORMAT = 1
+FORMAT = 2
 MANIFEST = "decoder.json"
 GRAPHS = ("sketch", "flow", "picture", "latents")
 EXACT = {"sketch", "latents"}
@@ -137,26 +137,35 @@ class Decoder:
         start: tuple[Float32[np.ndarray, "c h w"], float] | None = None,
     ) -> UInt8[np.ndarray, "n s s 3"]:
         """Draw one picture per vector and seed, at the decoder's own size."""
-        side = self.manifest.size // self.manifest.factor
-        noise = np.stack([np.random.default_rng(seed).normal(size=(self.manifest.channels, side, side)) for seed in seeds])
-        path = _Path.plan(self.manifest, steps, guidance, start)
-        parts = [
-            self._follow(path, noise[rows].astype(np.float32), vectors[rows].astype(np.float32)) for rows in _batches(len(noise))
-        ]
+        path, noise = _Path.plan(self.manifest, steps, guidance, start), self._noise(seeds)
+        parts = []
+        for rows in _batches(len(noise)):
+            with self._turn:
+                pixels = self._run("picture", *self._follow(path, noise[rows], vectors[rows].astype(np.float32)))
+            parts.append(np.rint(np.clip(pixels, 0, 255)).astype(np.uint8).transpose(0, 2, 3, 1))
         return np.concatenate(parts)
+
+    def imagine(self, vectors: Vectors, seeds: range) -> tuple[Float32[np.ndarray, "n c h w"], Float32[np.ndarray, "n d"]]:
+        """Give the latents a drawing ends at, and the mean latents it began with: what the picture decoder is finished on."""
+        path, noise = _Path.plan(self.manifest, None, None, None), self._noise(seeds)
+        with self._turn:
+            parts = [self._follow(path, noise[rows], vectors[rows].astype(np.float32)) for rows in _batches(len(noise))]
+        return np.concatenate([at for at, _ in parts]), np.concatenate([mean for _, mean in parts])
+
+    def _noise(self, seeds: range | list[int]) -> Float32[np.ndarray, "n c h w"]:
+        side = self.manifest.size // self.manifest.factor
+        drawn = [np.random.default_rng(seed).normal(size=(self.manifest.channels, side, side)) for seed in seeds]
+        return np.stack(drawn).astype(np.float32)
 
     def _follow(
         self, path: "_Path", at: Float32[np.ndarray, "b c h w"], vectors: Float32[np.ndarray, "b 256"]
-    ) -> UInt8[np.ndarray, "b s s 3"]:
+    ) -> tuple[Float32[np.ndarray, "b c h w"], Float32[np.ndarray, "b d"]]:
         told = vectors if path.shortcut else np.concatenate([vectors, np.zeros_like(vectors)])
-        with self._turn:
-            mean = self._run("sketch", told)
-            at = path.enter(at)
-            for time, length in path.steps:
-                at = at + np.float32(length) * self._velocity(path, at, time, (told, mean))
-            pixels = self._run("picture", at)
-        drawn: UInt8[np.ndarray, "b s s 3"] = np.rint(np.clip(pixels, 0, 255)).astype(np.uint8).transpose(0, 2, 3, 1)
-        return drawn
+        mean = self._run("sketch", told)
+        at = path.enter(at)
+        for time, length in path.steps:
+            at = at + np.float32(length) * self._velocity(path, at, time, (told, mean))
+        return at, mean[: len(at)]
 
     def _velocity(
         self, path: "_Path", at: Float32[np.ndarray, "b c h w"], time: float, asked: tuple[np.ndarray, np.ndarray]

@@ -2,7 +2,9 @@
 
 The encoder is linear and fitted in closed form; what it loses the decoder guesses. The decoder is the linear inverse plus a
 convolutional network that corrects it (the shortcut of DC-AE, Chen et al. 2024), so that training starts from a usable picture.
-There is no normalisation inside: the network is shallow and its branches start at zero. Fitting it is in `fitting.py`.
+It also sees the sketch of what is drawn (`sketch.py`), beside the latents and as a signal for every block: what a flow of few steps
+leaves open it fills with what such things look like. There is no normalisation inside: the network is shallow and its branches
+start at zero. Fitting it is in `fitting.py`, teaching it to finish what the flow draws in `finishing.py`.
 """
 
 from dataclasses import dataclass
@@ -23,20 +25,26 @@ class AutoencoderShape:
     eighth: int = 128
     quarter: int = 64
     half: int = 32
+    signal: int = 192
+    sketched: int = 2_048
 
 
 class Block(nn.Module):
-    """Two 3 x 3 convolutions beside an identity; the second starts at zero."""
+    """Two 3 x 3 convolutions beside an identity, modulated between; the second and the modulation start at zero."""
 
-    def __init__(self, width: int) -> None:
+    def __init__(self, width: int, signal: int) -> None:
         super().__init__()
         self.first = nn.Conv2d(width, width, 3, padding=1)
         self.second = nn.Conv2d(width, width, 3, padding=1)
-        nn.init.zeros_(self.second.weight)
+        self.modulation = nn.Linear(signal, 2 * width)
+        for parameter in (self.second.weight, *self.modulation.parameters()):
+            nn.init.zeros_(parameter)
 
-    def forward(self, x: Float[Tensor, "b w h s"]) -> Float[Tensor, "b w h s"]:
+    def forward(self, x: Float[Tensor, "b w h s"], signal: Float[Tensor, "b c"]) -> Float[Tensor, "b w h s"]:
         """Add the correction."""
-        corrected: Tensor = self.second(functional.silu(self.first(functional.silu(x))))
+        scale, shift = self.modulation(signal)[:, :, None, None].chunk(2, 1)
+        seen = self.first(functional.silu(x)) * (1 + scale) + shift
+        corrected: Tensor = self.second(functional.silu(seen))
         return x + corrected
 
 
@@ -79,25 +87,57 @@ def _components(x: Float[Tensor, "n d"], count: int) -> tuple[Float[Tensor, " c"
 
 
 class PictureDecoder(nn.Module):
-    """Latents -> pixels in about -1..1."""
+    """Latents and the sketch they came from -> pixels in about -1..1."""
 
     def __init__(self, shape: AutoencoderShape) -> None:
         super().__init__()
-        self.linear = nn.Conv2d(shape.channels, 3 * FACTOR * FACTOR, 1)
-        self.eighth = nn.Sequential(nn.Conv2d(shape.channels, shape.eighth, 3, padding=1), *(Block(shape.eighth) for _ in range(3)))
-        self.widen = nn.Conv2d(shape.eighth, 4 * shape.quarter, 1)
-        self.quarter = nn.Sequential(Block(shape.quarter), Block(shape.quarter))
-        self.halve = nn.Conv2d(shape.quarter, 4 * shape.half, 1)
-        self.detail = Block(shape.half)
-        self.correction = nn.Conv2d(shape.half, 12, 3, padding=1)
-        nn.init.zeros_(self.correction.weight)
+        s = shape
+        self.linear = nn.Conv2d(s.channels, 3 * FACTOR * FACTOR, 1)
+        self.told = nn.Linear(s.sketched, s.signal)
+        self.enter = nn.Conv2d(s.channels, s.eighth, 3, padding=1)
+        self.hint = nn.Conv2d(s.channels, s.eighth, 3, padding=1, bias=False)
+        self.eighth = nn.ModuleList(Block(s.eighth, s.signal) for _ in range(3))
+        self.widen = nn.Conv2d(s.eighth, 4 * s.quarter, 1)
+        self.quarter = nn.ModuleList(Block(s.quarter, s.signal) for _ in range(2))
+        self.halve = nn.Conv2d(s.quarter, 4 * s.half, 1)
+        self.detail = nn.ModuleList([Block(s.half, s.signal)])
+        self.correction = nn.Conv2d(s.half, 12, 3, padding=1)
+        for weight in (self.correction.weight, self.hint.weight):
+            nn.init.zeros_(weight)
 
-    def forward(self, latents: Float[Tensor, "b c h h"]) -> Float[Tensor, "b 3 s s"]:
-        """Draw what the latents say."""
-        quarter = self.quarter(functional.pixel_shuffle(self.widen(self.eighth(latents)), 2))
-        half = self.detail(functional.pixel_shuffle(self.halve(quarter), 2))
-        corrected = functional.pixel_shuffle(self.correction(half), 2)
+    def forward(self, latents: Float[Tensor, "b c h w"], mean: Float[Tensor, "b d"]) -> Float[Tensor, "b 3 s s"]:
+        """Draw what the latents say, knowing the sketch."""
+        hinted = self.enter(latents) + self.hint(mean.reshape(latents.shape))
+        return self._draw(latents, hinted, functional.silu(self.told(mean)))
+
+    def alone(self, latents: Float[Tensor, "b c h w"]) -> Float[Tensor, "b 3 s s"]:
+        """Draw latents of any size without a sketch."""
+        return self._draw(latents, self.enter(latents), latents.new_zeros(len(latents), self.told.out_features))
+
+    def _draw(
+        self, latents: Float[Tensor, "b c h w"], x: Float[Tensor, "b w h h"], signal: Float[Tensor, "b k"]
+    ) -> Float[Tensor, "b 3 s s"]:
+        for block in self.eighth:
+            x = block(x, signal)
+        x = functional.pixel_shuffle(self.widen(x), 2)
+        for block in self.quarter:
+            x = block(x, signal)
+        x = functional.pixel_shuffle(self.halve(x), 2)
+        for block in self.detail:
+            x = block(x, signal)
+        corrected = functional.pixel_shuffle(self.correction(x), 2)
         return functional.pixel_shuffle(self.linear(latents), FACTOR) + corrected
+
+    @torch.no_grad()
+    def start_from(self, means: Float[Tensor, "n d"]) -> None:
+        """Start the signal at a map that whitens these sketches, so that rare differences are heard too."""
+        middle = means.mean(0)
+        off = means - middle
+        variances, axes = torch.linalg.eigh(off.T @ off / len(off))
+        axes, variances = axes[:, -self.told.out_features :], variances[-self.told.out_features :]
+        whitening = axes / (variances + 0.02 * variances.mean()).sqrt()
+        self.told.weight.copy_(whitening.T)
+        self.told.bias.copy_(-middle @ whitening)
 
 
 class Autoencoder(nn.Module):
@@ -112,8 +152,7 @@ class Autoencoder(nn.Module):
         """Compress and draw again; noise up to this strength on the latents teaches the decoder to forgive a flow's errors."""
         latents = self.encoder(pixels)
         strength = noise * torch.rand(len(latents), 1, 1, 1)
-        drawn: Tensor = self.decoder(latents + strength * torch.randn_like(latents))
-        return drawn
+        return self.decoder.alone(latents + strength * torch.randn_like(latents))
 
     @torch.no_grad()
     def start(self, pixels: Float[Tensor, "b 3 s s"]) -> None:

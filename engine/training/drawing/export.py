@@ -36,14 +36,14 @@ class Trained:
 
 
 class _Drawn(nn.Module):
-    """Latents -> pixels 0..255."""
+    """Latents and their sketch -> pixels 0..255."""
 
     def __init__(self, autoencoder: Autoencoder) -> None:
         super().__init__()
         self.decoder = autoencoder.decoder
 
-    def forward(self, latents: Float[Tensor, "b c h w"]) -> Float[Tensor, "b 3 s s"]:
-        drawn: Tensor = (self.decoder(latents) + 1) * 127.5
+    def forward(self, latents: Float[Tensor, "b c h w"], mean: Float[Tensor, "b d"]) -> Float[Tensor, "b 3 s s"]:
+        drawn: Tensor = (self.decoder(latents, mean) + 1) * 127.5
         return drawn
 
 
@@ -71,13 +71,22 @@ def export_decoder(autoencoder: Autoencoder, drawing: Drawing, output: Path, tra
     shapes = {"latents": latents, "time": [-1], "step": [-1], "vectors": [-1, 256], "mean": [-1, numbers]}
     export_graph(drawing.flow, example, shapes, output / "flow.xml", eight_bit="")
     export_graph(drawing.sketch, {"vectors": vectors}, {"vectors": [-1, 256]}, output / "sketch.xml", eight_bit=NOTHING)
-    export_graph(_Drawn(autoencoder), {"latents": at}, {"latents": latents}, output / "picture.xml", eight_bit=NOTHING)
+    export_picture(autoencoder, drawing, output)
     pixels = torch.zeros(2, size, size, 3, dtype=torch.uint8)
     export_graph(
         _Seeing(autoencoder), {"pixels": pixels}, {"pixels": [-1, size, size, 3]}, output / "latents.xml", eight_bit=NOTHING
     )
     finish_decoder(output, (size, shape.channels), trained)
     return output
+
+
+def export_picture(autoencoder: Autoencoder, drawing: Drawing, output: Path) -> None:
+    """Write the graph of the picture decoder."""
+    shape = drawing.shape
+    latents, numbers = [-1, shape.channels, shape.side, shape.side], shape.sketch.numbers
+    example = {"latents": torch.zeros(2, *latents[1:]), "mean": torch.zeros(2, numbers)}
+    shapes = {"latents": latents, "mean": [-1, numbers]}
+    export_graph(_Drawn(autoencoder), example, shapes, output / "picture.xml", eight_bit=NOTHING)
 
 
 def finish_decoder(output: Path, sizes: tuple[int, int], trained: Trained) -> None:

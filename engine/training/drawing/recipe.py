@@ -9,9 +9,10 @@ from jaxtyping import Bool, Int64, UInt8
 
 from engine.datatypes import Vectors
 from engine.encoders.openvino import OpenVINOEncoder
-from engine.generation.decoder import read_manifest
+from engine.generation.decoder import Decoder, read_manifest
 from engine.training.drawing.autoencoder import Autoencoder
-from engine.training.drawing.export import Trained, export_decoder
+from engine.training.drawing.export import Trained, export_decoder, export_picture
+from engine.training.drawing.finishing import Finish, Finishable, chosen_vectors, finish_picture_decoder, towers_of
 from engine.training.drawing.fitting import Fit, fit_autoencoder, latents_of
 from engine.training.drawing.flow import Drawing
 from engine.training.drawing.flowing import Course, Drawables, FlowTrainer, fit_closed_form
@@ -26,6 +27,8 @@ SHORTCUTS = 4
 TEMPERATURE = 0.7
 FIT = Fit(steps=760)
 COURSE = Course(steps=2_911, rate=1.5e-3, warmup=40, pictured=0.4, plain=0.6)
+FINISH = Finish(steps=541)
+DRAWN_AT_ONCE = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +56,18 @@ class Material:
         """Give the latents of the pictures with everything they may be drawn from."""
         return Drawables(latents_of(autoencoder, self.pixels, progress), self.pictures, self.texts, self.owners)
 
+    def finish(self, autoencoder: Autoencoder, folder: Path, bundle: Path, run: tuple[Path, int], progress: Progress) -> None:
+        """Finish the picture decoder on what the exported flow in `folder` draws; `run` is the checkpoint and the seed."""
+        decoder = Decoder.load(folder)
+        vectors, rows = chosen_vectors(self.pictures, self.texts, self.owners, run[1])
+        parts = []
+        for start in range(0, len(vectors), DRAWN_AT_ONCE):
+            parts.append(decoder.imagine(some := vectors[start : start + DRAWN_AT_ONCE], range(start, start + len(some))))
+            progress("what the flow draws", start, len(vectors))
+        drawn, means = (np.concatenate(list(arrays)).astype(np.float16) for arrays in zip(*parts, strict=True))
+        material = Finishable(drawn, means, rows, latents_of(autoencoder, self.pixels, progress), self.pixels)
+        autoencoder.decoder = finish_picture_decoder(autoencoder.decoder, (material, towers_of(bundle)), FINISH, run, progress)
+
 
 def train_decoder(data: Path, bundle: Path, output: Path, *, work: Path, seed: int = 0, progress: Progress) -> Path:
     """Train the decoder of a bundle and write it to `output`, measured; `work` keeps pixels, vectors and checkpoints.
@@ -63,13 +78,11 @@ def train_decoder(data: Path, bundle: Path, output: Path, *, work: Path, seed: i
     autoencoder = fit_autoencoder(material.pixels, work / "autoencoder.pt", FIT, seed, progress)
     checkpoint = work / f"flow-{material.encoder.fingerprint}.pt"
     drawing = FlowTrainer(material.drawables(autoencoder, progress), COURSE, checkpoint, seed).train(progress)
-    training = {
-        "seed": seed,
-        "parameters": parameters_of(autoencoder, drawing),
-        "course": f"Autoencoder: {FIT.steps} steps of {FIT.batch} crops. Flow: {COURSE.steps} steps of {COURSE.batch} pictures.",
-    }
+    training = {"seed": seed, "parameters": parameters_of(autoencoder, drawing), "course": course_of()}
     trained = Trained("default", material.encoder.fingerprint, STEPS, GUIDANCE, SHORTCUTS, TEMPERATURE, training)
     export_decoder(autoencoder, drawing, output, trained)
+    material.finish(autoencoder, output, bundle, (work / f"finish-{material.encoder.fingerprint}.pt", seed), progress)
+    export_picture(autoencoder, drawing, output)
     bench = build_bench(data, work, seed, progress)
     release_decoder(output, bench, material.encoder, material.pictures[material.shop], progress)
     return output
@@ -91,6 +104,14 @@ def refresh_decoder(data: Path, bundle: Path, *, work: Path, seed: int = 0, prog
     bench = build_bench(data, work, seed, progress)
     release_decoder(folder, bench, material.encoder, material.pictures[material.shop], progress)
     return folder
+
+
+def course_of() -> str:
+    """Say how long everything is trained."""
+    return (
+        f"Autoencoder: {FIT.steps} steps of {FIT.batch} crops. Flow: {COURSE.steps} steps of {COURSE.batch} pictures. "
+        f"Picture decoder on what the flow draws: {FINISH.steps} steps of {FINISH.batch} pictures."
+    )
 
 
 def parameters_of(autoencoder: Autoencoder, drawing: Drawing) -> dict[str, int]:
