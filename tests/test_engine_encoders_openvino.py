@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from engine.build import BUNDLES
-from engine.encoders.openvino import MANY_IMAGES, OpenVINOEncoder
+from engine.encoders.openvino import MANY_IMAGES, TOKENS_PER_BATCH, OpenVINOEncoder, _by_length
 from engine.encoders.texts import STEP
 from engine.encoders.torch import TorchEncoder
 from engine.errors import InvalidImage
@@ -144,6 +144,31 @@ def test_texts_come_in_few_shapes(encoder: OpenVINOEncoder, monkeypatch: pytest.
     for _ in range(12):
         encoder.encode_texts(["shoe " * n for n in random.integers(1, 80, random.integers(1, 65))])
     assert all(texts.bit_count() == 1 and tokens % STEP == 0 for texts, tokens in shapes)
+
+
+@given(lengths=st.lists(st.integers(1, 16).map(lambda steps: STEP * steps), max_size=200))
+def test_every_text_is_in_a_batch_that_fits(lengths: list[int]) -> None:
+    batches = list(_by_length(lengths))
+    assert {row for batch in batches for row in batch} == set(range(len(lengths)))
+    assert sum(len(set(batch)) for batch in batches) == len(lengths)
+    assert all(len(batch).bit_count() == 1 for batch in batches)
+    assert all(len(batch) * max(lengths[row] for row in batch) <= TOKENS_PER_BATCH for batch in batches)
+
+
+@pytest.mark.parametrize(
+    ("lengths", "shapes"),
+    [
+        ([8], [(1, 8)]),
+        ([8, 12, 8, 8], [(4, 12)]),
+        ([8, 8, 8], [(4, 8)]),
+        ([12, 8, 12, 8, 12, 8, 12], [(4, 8), (4, 12)]),
+        ([8] * 8 + [40], [(1, 40), (8, 8)]),
+        ([64] * 20, [(4, 64), (16, 64)]),
+    ],
+)
+def test_texts_are_cut_where_tokens_and_calls_cost_least(lengths: list[int], shapes: list[tuple[int, int]]) -> None:
+    batches = list(_by_length(lengths))
+    assert sorted((len(batch), max(lengths[row] for row in batch)) for batch in batches) == shapes
 
 
 def test_it_finds_what_is_named(encoder: OpenVINOEncoder) -> None:

@@ -26,6 +26,10 @@ MANY_IMAGES = 16
 """From so many on, pictures go through streams of one core each, which never wait for one another between layers."""
 MAX_STREAMS = 8
 TOKENS_PER_BATCH = 1_024
+TEXTS_TO_ARRANGE = 64
+"""Texts are arranged into batches within so many of similar length; arranging 64 takes half a millisecond."""
+TOKENS_OF_A_CALL = 12
+"""What one call costs on top of its tokens, in tokens: the weights are read once (1.8 to 3 ms; a token takes 0.16 to 0.19)."""
 Precision: TypeAlias = Literal["auto", "bf16", "fp32"]
 
 
@@ -130,15 +134,32 @@ class OpenVINOEncoder:
 
 
 def _by_length(lengths: Sequence[int]) -> Iterator[list[int]]:
-    """Cut texts of given lengths into batches of similar length, so that little is padded.
+    """Cut texts of given lengths into batches of similar length, so that little is padded and few calls are made.
 
     A batch has 1, 2, 4, 8... texts: with the rounded lengths that makes some dozens of shapes, however many texts there are.
+    A text may stand in a batch more than once, where filling it up is cheaper than another call.
     """
     rows = sorted(range(len(lengths)), key=lambda row: lengths[row])
-    start = 0
-    while start < len(rows):
-        count = 1
-        while start + 2 * count <= len(rows) and 2 * count * lengths[rows[start + 2 * count - 1]] <= TOKENS_PER_BATCH:
-            count *= 2
-        yield rows[start : start + count]
-        start += count
+    for start in range(0, len(rows), TEXTS_TO_ARRANGE):
+        yield from _cheapest(rows[start : start + TEXTS_TO_ARRANGE], lengths)
+
+
+def _cheapest(rows: list[int], lengths: Sequence[int]) -> Iterator[list[int]]:
+    """Cut rows sorted by length where tokens and calls together cost least: the best cut of the first 1, 2, 3... of them."""
+    costs, cuts = [0], [0]
+    for end in range(1, len(rows) + 1):
+        tokens = [_rounded(end - start) * lengths[rows[end - 1]] for start in range(end)]
+        fitting = (start for start in range(end) if tokens[start] <= TOKENS_PER_BATCH or start == end - 1)
+        cost, cut = min((costs[start] + TOKENS_OF_A_CALL + tokens[start], start) for start in fitting)
+        costs.append(cost)
+        cuts.append(cut)
+    end = len(rows)
+    while end:
+        batch = rows[cuts[end] : end]
+        yield batch + batch[-1:] * (_rounded(len(batch)) - len(batch))
+        end = cuts[end]
+
+
+def _rounded(count: int) -> int:
+    """Round up to a power of two."""
+    return 1 << (count - 1).bit_length()
