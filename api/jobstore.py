@@ -1,8 +1,11 @@
 """Jobs at rest: what was asked for, how far it is and how it ended, in `<data>/_jobs.sqlite`.
 
-Every process of a data folder sees the same jobs, and a restart loses none. Who runs them is in `api.jobs`.
+Every process of a data folder sees the same jobs, and a restart loses none. A damaged file is kept aside and jobs start anew: a
+server that could not start would lose more. Who runs jobs is in `api.jobs`.
 """
 
+import fcntl
+import logging
 import secrets
 import sqlite3
 import threading
@@ -21,7 +24,9 @@ State: TypeAlias = Literal["queued", "running", "done", "failed", "cancelled"]
 Reach: TypeAlias = tuple[str, Sequence[str]]
 """Which jobs somebody sees: those that the API key of this id asked for, and those of these collections."""
 
+logger = logging.getLogger(__name__)
 FILE = "_jobs.sqlite"
+DAMAGE = ("SQLITE_CORRUPT", "SQLITE_NOTADB")
 KEPT_S = 30 * 86_400
 ENDED: frozenset[State] = frozenset({"done", "failed", "cancelled"})
 
@@ -77,6 +82,7 @@ class JobStore:
         self._clock = clock
         self._lock = threading.Lock()
         self._connection: sqlite3.Connection | None = None
+        self._inode = 0
 
     def add(self, job: Job, *, most: int) -> Job:
         """Queue a job under a new id unless it has one; raises `Overloaded` when `most` of its kind wait already."""
@@ -179,23 +185,73 @@ class JobStore:
     def _writing(self) -> Iterator[sqlite3.Connection]:
         """Lend the connection inside one transaction."""
         try:
-            with self._lock:
-                if self._connection is None:
-                    self._connection = self._connect()
-                with self._connection:
-                    yield self._connection
+            with self._lock, self._opened() as connection:
+                yield connection
         except (OSError, sqlite3.Error) as error:
+            if _is_damage(error):  # whoever asks next finds it out while opening, and begins a new file
+                self.close()
             raise StorageError(f"jobs cannot be kept in {self._path} ({error}): check the folder and its disk") from error
 
+    def _opened(self) -> sqlite3.Connection:
+        """Give the connection; another one when a process beside this has put the file aside."""
+        if self._connection is not None and not (self._path.exists() and self._path.stat().st_ino == self._inode):
+            self._connection.close()  # it would write to a file that nobody reads
+            self._connection = None
+        if self._connection is None:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                self._connection = self._connect()
+            except sqlite3.Error as error:
+                if not _is_damage(error):
+                    raise
+                self._put_aside()
+                self._connection = self._connect()
+            self._inode = self._path.stat().st_ino
+        return self._connection
+
     def _connect(self) -> sqlite3.Connection:
-        self._path.parent.mkdir(parents=True, exist_ok=True)
+        """Open the file and read all of it, so that damage is found before anything relies on it."""
         connection = sqlite3.connect(self._path, timeout=self._busy_s, check_same_thread=False)
-        connection.execute("PRAGMA journal_mode = WAL")
-        connection.execute("PRAGMA synchronous = NORMAL")
-        with connection:
-            connection.execute(_SCHEMA)
-            connection.execute(_INDEX)
+        try:
+            connection.execute("PRAGMA journal_mode = WAL")
+            connection.execute("PRAGMA synchronous = NORMAL")
+            (found,) = connection.execute("PRAGMA quick_check(1)").fetchone()
+            if found != "ok":
+                raise Damaged(found)
+            with connection:
+                connection.execute(_SCHEMA)
+                connection.execute(_INDEX)
+        except BaseException:
+            connection.close()
+            raise
         return connection
+
+    def _put_aside(self) -> None:
+        """Rename a damaged file, with its log, unless another process has done so."""
+        with self._path.with_suffix(".lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            try:
+                self._connect().close()
+            except sqlite3.Error as error:
+                if not _is_damage(error):
+                    raise
+                kept = self._path.with_name(f"{self._path.stem}.damaged-{time.time_ns()}{self._path.suffix}")
+                for end in ("-wal", "-shm", ""):  # the file itself last: a log without it would be taken for the new file's
+                    part = self._path.with_name(self._path.name + end)
+                    if part.exists():
+                        part.rename(kept.with_name(kept.name + end))
+                logger.error(
+                    "%s is damaged (%s): jobs start anew, and what waited is lost; it is kept as %s", self._path, error, kept
+                )
+
+
+class Damaged(sqlite3.DatabaseError):
+    """The file can be opened, and is not as SQLite wrote it."""
+
+
+def _is_damage(error: Exception) -> bool:
+    name = getattr(error, "sqlite_errorname", "") or ""
+    return isinstance(error, Damaged) or name.startswith(DAMAGE)
 
 
 def new_id() -> str:

@@ -89,6 +89,7 @@ def vectors_of(document: EncodedDocument) -> Vectors:
 def _look(path: Path, told: Connection) -> None:
     """Be the other process: search for each vector that is sent until it is found, and answer when that was."""
     with closing(Collection.open(path, settings=SETTINGS)) as collection:
+        collection.count(None)  # what had gathered before it came is not measured here
         told.send(0.0)
         while (vector := told.recv()) is not None:
             while collection.search(vector, 1, weights=np.array([[1, 0]], np.float32))[0][0].score < 0.999:

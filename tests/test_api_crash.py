@@ -87,6 +87,16 @@ def kill_and_check(folder: Path, seed: int) -> None:
         server.end()
 
 
+def test_a_server_starts_beside_damaged_jobs_and_keeps_them_aside(tmp_path: Path):
+    (tmp_path / "_jobs.sqlite").write_bytes(b"no database" * 1000)
+    server = ToyServer(tmp_path)
+    assert server.client.get("/v1/jobs").json()["jobs"] == []
+    _, log = server.end()
+    assert "is damaged (file is not a database): jobs start anew" in log
+    assert "Traceback" not in log
+    assert len(list(tmp_path.glob("_jobs.damaged-*.sqlite"))) == 1
+
+
 @pytest.mark.slow
 def test_kill_9_of_the_server_loses_no_acknowledged_write(tmp_path: Path):
     for seed in range(2):

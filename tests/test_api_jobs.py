@@ -1,6 +1,8 @@
 """The registry of jobs: states, cancelling, what a restart and a kill leave behind."""
 
+import contextlib
 import signal
+import sqlite3
 import subprocess
 import sys
 import textwrap
@@ -11,8 +13,8 @@ from pathlib import Path
 import pytest
 
 from api.jobs import ATTEMPTS, FAILED_INSIDE, JobEnded, Jobs
-from api.jobstore import KEPT_S, Job, JobStore
-from engine.errors import InvalidInput, NotFound, Overloaded
+from api.jobstore import FILE, KEPT_S, Job, JobStore
+from engine.errors import InvalidInput, NotFound, Overloaded, StorageError
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -261,3 +263,66 @@ def test_old_jobs_are_forgotten_and_those_that_wait_are_not(tmp_path):
     assert store.forget() == [old.id]
     assert [job.id for job in store.newest()] == [waiting.id]
     store.close()
+
+
+def harmed(path, harm):
+    data = bytearray(path.read_bytes())
+    if harm == "rubbish":
+        data = bytearray(b"no database" * 1000)
+    elif harm == "truncated":
+        data = data[: len(data) // 2]
+    else:  # the first page keeps its name and loses its tree
+        data[100:4000] = bytes(3900)
+    path.write_bytes(data)
+
+
+@pytest.mark.parametrize("harm", ["rubbish", "truncated", "torn page"])
+def test_a_damaged_file_is_kept_aside_and_jobs_start_anew(tmp_path, harm, caplog):
+    store = JobStore(tmp_path)
+    lost = store.add(Job("", "import", "queued", {"a": 1}), most=5)
+    store.close()
+    harmed(tmp_path / FILE, harm)
+    damaged = (tmp_path / FILE).read_bytes()
+    registry = Jobs(tmp_path)
+    registry.register("import", lambda job, report, cancelled: {"got": job.request["b"]})
+    assert ended(registry, registry.submit("import", {"b": 2}).id).result == {"got": 2}
+    with pytest.raises(NotFound):
+        registry.get(lost.id)
+    registry.close()
+    (kept,) = tmp_path.glob("_jobs.damaged-*.sqlite")
+    assert kept.read_bytes()[100:] == damaged[100:]  # SQLite may have touched its header
+    (line,) = [record.getMessage() for record in caplog.records if record.levelname == "ERROR"]
+    assert "is damaged" in line
+    assert str(kept) in line
+
+
+def test_damage_under_way_is_one_error_and_the_other_process_follows(tmp_path):
+    one, other = JobStore(tmp_path), JobStore(tmp_path)
+    for _ in range(50):  # 5 MB, more than a connection keeps
+        one.add(Job("", "import", "queued", {"a": "x" * 100_000}), most=50)
+    other.counts()
+    with contextlib.closing(sqlite3.connect(tmp_path / FILE)) as database:
+        database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    harmed(tmp_path / FILE, "truncated")
+    with pytest.raises(StorageError):
+        one.newest()
+    job = one.add(Job("", "import", "queued", {}), most=5)
+    assert other.get(job.id) == job
+    assert [found.id for found in other.newest()] == [job.id]
+    assert len(list(tmp_path.glob("_jobs.damaged-*.sqlite"))) == 1
+    one.close()
+    other.close()
+
+
+def test_several_processes_put_a_damaged_file_aside_once(tmp_path):
+    (tmp_path / FILE).write_bytes(b"no database" * 1000)
+    stores = [JobStore(tmp_path) for _ in range(6)]
+    threads = [threading.Thread(target=lambda store=store: store.add(Job("", "import", "queued", {}), most=9)) for store in stores]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert all(len(store.newest()) == 6 for store in stores)
+    assert len(list(tmp_path.glob("_jobs.damaged-*.sqlite"))) == 1
+    for store in stores:
+        store.close()
