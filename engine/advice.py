@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from engine.collection import Collection
 from engine.datatypes import Decision, Query, Relaxation
 from engine.errors import SemblanceError
+from engine.index.planner import Found
 from engine.judge import Asked, Judge, Verdict
 from engine.queries import QueryEncoder
 from engine.relaxing import MOST_PROPOSED, relaxed
@@ -27,9 +28,11 @@ class Advice:
 NO_ADVICE = Advice(None, "answer")
 
 
-def advise(judge: Judge, encoder: QueryEncoder, collection: Collection, asked: Mapping[int, Asked]) -> dict[int, Advice]:
-    """Judge the results of queries, and look for something broader for those that found no answer."""
-    verdicts = judge.judge(collection, asked)
+def advise(
+    judge: Judge, encoder: QueryEncoder, collection: Collection, asked: Mapping[int, Asked], looked: Mapping[int, Found]
+) -> dict[int, Advice]:
+    """Judge what was `looked` at for queries, and look for something broader for those that found no answer."""
+    verdicts = judge.judge(collection, asked, looked)
     return {number: _advice(judge, encoder, collection, asked[number][0], verdict) for number, verdict in verdicts.items()}
 
 

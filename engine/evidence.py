@@ -23,6 +23,7 @@ RIVALLED = 4  # so many of the best documents are held against all background qu
 SAME = 0.9  # a background query so near to this one asks for the same thing and is no rival
 SAME_TITLE = 0.96  # titles elsewhere may come nearer, unless the query is a title itself
 LEAST_DEVIATION = 1e-3
+LONE_PRODUCT = 250_000  # OpenBLAS multiplies with one thread up to 2**18 products of numbers
 FEATURES = (
     "best",
     "margin",
@@ -161,10 +162,14 @@ def _consistency(top: Float32[np.ndarray, "m 256"]) -> float:
     return float((np.square(unit.sum(0)).sum() - len(unit)) / (len(unit) * (len(unit) - 1)))
 
 
-def _products(rows: Float32[np.ndarray, "n 256"], vector: Vector) -> Float32[np.ndarray, " n"]:
-    """Multiply rows by one vector; BLAS would gain nothing here and its threads wait on one another on a busy processor."""
-    products: Float32[np.ndarray, " n"] = np.einsum("nd,d->n", rows, vector)
-    return products
+def _products(rows: Float32[np.ndarray, "n 256"], vectors: Float32[np.ndarray, "m 256"]) -> Float32[np.ndarray, "m n"]:
+    """Multiply rows by a few vectors in pieces so small that BLAS stays in this thread: its threads wait on one another."""
+    pair = vectors if len(vectors) > 1 else np.concatenate([vectors, vectors])  # a product with one is another routine
+    step = max(1, LONE_PRODUCT // pair.size)
+    whole = len(rows) - len(rows) % step
+    pieces = rows[:whole].reshape(-1, step, rows.shape[1]) @ pair.T
+    products = np.concatenate([pieces.reshape(whole, len(pair)), rows[whole:] @ pair.T])
+    return products[:, : len(vectors)].T
 
 
 def _deviation(values: Numbers) -> float:
@@ -175,12 +180,12 @@ def _elsewhere(
     outcome: Outcome, background: Background, image_best: float, title_best: float
 ) -> tuple[float, float, float, float, float, float]:
     """Say how well the query could be answered, by the best pictures and titles elsewhere, and how far the shop falls short."""
-    pictures = _products(background.pictures, outcome.query)
+    pictures = _products(background.pictures, outcome.query[None])[0]
     usual, reference = float(pictures.mean()), _reference(pictures, SAME)
     by_picture = (reference, image_best - reference, usual, (reference - usual) / _deviation(pictures))
     if np.isnan(outcome.title).all():
         return *by_picture, 0.0, 0.0
-    named = _reference(_products(background.titles, outcome.query), SAME_TITLE)
+    named = _reference(_products(background.titles, outcome.query[None])[0], SAME_TITLE)
     return *by_picture, named, title_best - named
 
 
@@ -197,8 +202,7 @@ def _concept(outcome: Outcome, concepts: Vectors) -> float:
     """
     first = outcome.top[:RIVALLED]
     unit = first / np.maximum(np.linalg.norm(first, axis=1, keepdims=True), 1e-9)
-    asked = _shares(_products(concepts, outcome.query))
-    found = [_shares(_products(concepts, document)) for document in unit]
+    asked, *found = map(_shares, _products(concepts, np.concatenate([outcome.query[None], unit])))
     return float(np.mean([np.sqrt(asked * shares).sum() for shares in found]))
 
 
@@ -222,14 +226,13 @@ def _against(outcome: Outcome, bank: Vectors) -> tuple[float, float, float, floa
 
     A query that a document answers is, among all queries, a good description of it (compare QB-Norm, CVPR 2022).
     """
-    alike = _products(bank, outcome.query)
+    first = outcome.top[:RIVALLED]
+    alike, *suited = _products(bank, np.concatenate([outcome.query[None], first]))
     familiarity = float(np.sort(alike)[-FAMILIAR:].mean())
     same = alike >= SAME
     if same.all():
         return familiarity, 0.0, 0.0, 0.0
-    first = outcome.top[:RIVALLED]
-    own = _products(first, outcome.query)
-    theirs = np.stack([_products(bank, document) for document in first])
+    own, theirs = np.einsum("nd,d->n", first, outcome.query), np.stack(suited)
     theirs[:, same] = -1.0
     leads = own - theirs.max(1)
     odds = SHARPNESS * own - np.log(np.exp(SHARPNESS * theirs).sum(1))

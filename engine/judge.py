@@ -6,21 +6,23 @@ Nothing here changes which products are found.
 
 import logging
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TypeAlias
 
 import numpy as np
 
 from engine import relevance
-from engine.collection import Candidate, Collection
+from engine.collection import Collection
 from engine.confidence import FILE, Calibration, CurveName
 from engine.datatypes import DocumentRef, Image, Query
-from engine.documents import key_of
 from engine.errors import BundleError
 from engine.evidence import JUDGED, TOP, Null, Outcome, describe
+from engine.index.gather import gather
+from engine.index.planner import Depth, Found, find_by_vectors
+from engine.index.snapshot import Snapshot
 from engine.queries import EncodedQuery
-from engine.ranking import fuse
+from engine.retrieval import without
 
 logger = logging.getLogger(__name__)
 
@@ -50,16 +52,17 @@ class Judge:
         self._calibrations: dict[str, tuple[_Stamp | None, Calibration | None]] = {}
         self._lock = threading.Lock()
 
-    def judge(self, collection: Collection, asked: Mapping[int, Asked]) -> dict[int, Verdict]:
-        """Judge what a collection holds for queries; those of one filter are searched in one call."""
-        calibration = self.calibration_of(collection)
-        verdicts: dict[int, Verdict] = {}
-        for where in {query.where for query, _ in asked.values()}:
-            group = {number: pair for number, pair in asked.items() if pair[0].where == where}
-            looked = _look(collection, list(group.values()), where)
-            for (number, (query, encoded)), candidates in zip(group.items(), looked, strict=True):
-                verdicts[number] = self._verdict(collection, calibration, (query, encoded), candidates)
-        return verdicts
+    def judge(
+        self, collection: Collection, asked: Mapping[int, Asked], looked: Mapping[int, Found] | None = None
+    ) -> dict[int, Verdict]:
+        """Judge what a collection holds for queries: what was `looked` at for each, or is searched for here.
+
+        That are the at most `JUDGED` best documents by vectors alone, the same however many hits were asked for, in whatever order.
+        """
+        calibration, snapshot = self.calibration_of(collection), collection.snapshot()
+        seen = _look(snapshot, asked) if looked is None else looked
+        judged = _Judged(collection, snapshot, calibration)
+        return {number: self._verdict(judged, pair, seen[number]) for number, pair in asked.items()}
 
     def calibration_of(self, collection: Collection) -> Calibration | None:
         """Give the collection's own calibration, or else the encoder's; None when there is neither for these vectors."""
@@ -81,35 +84,42 @@ class Judge:
                 logger.warning("%s", error)
         return next((c for c in candidates if c is not None and c.fingerprint == collection.fingerprint), None)
 
-    def _verdict(
-        self, collection: Collection, calibration: Calibration | None, asked: Asked, candidates: Sequence[Candidate]
-    ) -> Verdict:
-        if not candidates:
+    def _verdict(self, judged: "_Judged", asked: Asked, found: Found) -> Verdict:
+        if not len(found):
             return Verdict(0.0, answered=False, nonsense=False, strong=0)
-        name = _curve(asked[0], candidates)
+        name, calibration = _curve(asked[0], found), judged.calibration
         if calibration is None or name not in calibration.curves:
-            return Verdict(None, answered=True, nonsense=False, strong=len(candidates))
-        null = self._null(collection, calibration, name, asked[1].weights)
-        outcome = _outcome(collection, asked[1], candidates)
+            return Verdict(None, answered=True, nonsense=False, strong=len(found))
+        null = self._null(judged, calibration, name, asked[1].weights)
+        outcome = _outcome(judged.snapshot, asked[1], found)
         confidence = float(calibration.curves[name].probability(describe(outcome, null, calibration.background(name))))
         decision = calibration.decide(name, confidence, None if name == "picture" else asked[1].vector)
         strong = int((outcome.scores >= null.best).sum())
         return Verdict(confidence, decision == "answer", decision == "abstain", strong)
 
-    def _null(self, collection: Collection, calibration: Calibration, name: CurveName, weights: tuple[float, float]) -> Null:
-        size, key = collection.count(None), (collection.identity, name, weights)
+    def _null(self, judged: "_Judged", calibration: Calibration, name: CurveName, weights: tuple[float, float]) -> Null:
+        size, key = len(judged.snapshot), (judged.collection.identity, name, weights)
         held = self._nulls.get(key)
         if held is not None and abs(size - held[0]) <= GROWTH * held[0]:
             return held[1]
         bank = calibration.background(name).queries[:NULL_QUERIES]
-        found = collection.search(bank, TOP, weights=np.tile(np.array(weights, np.float32), (len(bank), 1)))
+        depth = Depth(np.tile(np.array(weights, np.float32), (len(bank), 1)), TOP)
         scores = np.full((len(bank), TOP), -np.inf, np.float32)
-        for row, candidates in enumerate(found):
-            scores[row, : len(candidates)] = [candidate.score for candidate in candidates]
+        for row, found in enumerate(find_by_vectors(judged.snapshot, bank, depth, None)):
+            scores[row, : len(found)] = found.scores
         null = Null.of(scores)
         with self._lock:
             self._nulls[key] = (size, null)
         return null
+
+
+@dataclass(frozen=True, slots=True)
+class _Judged:
+    """The state of a collection that results are judged in, and what judges them."""
+
+    collection: Collection
+    snapshot: Snapshot
+    calibration: Calibration | None
 
 
 def stamp_of(collection: Collection) -> _Stamp | None:
@@ -121,31 +131,30 @@ def stamp_of(collection: Collection) -> _Stamp | None:
     return stat.st_mtime_ns, stat.st_size
 
 
-def _look(collection: Collection, asked: Sequence[Asked], where: str | None) -> list[list[Candidate]]:
-    """Find the documents a judgement is based on: the same however many hits were asked for, and in which order."""
-    vectors = np.stack([encoded.vector for _, encoded in asked])
-    weights = np.array([encoded.weights for _, encoded in asked], np.float32)
-    most = max(len(encoded.exclude) for _, encoded in asked)
-    found = collection.search(vectors, JUDGED + most, weights=weights, where=where)
-    left_out = [{key_of(id) for id in encoded.exclude} for _, encoded in asked]
-    return [[c for c in list_ if c.key not in keys][:JUDGED] for list_, keys in zip(found, left_out, strict=True)]
+def _look(snapshot: Snapshot, asked: Mapping[int, Asked]) -> dict[int, Found]:
+    """Find the documents a judgement is based on; queries of one filter are searched in one call."""
+    looked: dict[int, Found] = {}
+    for where in {query.where for query, _ in asked.values()}:
+        group = {number: encoded for number, (query, encoded) in asked.items() if query.where == where}
+        vectors = np.stack([encoded.vector for encoded in group.values()])
+        weights = np.array([encoded.weights for encoded in group.values()], np.float32)
+        most = max(len(encoded.exclude) for encoded in group.values())
+        found = find_by_vectors(snapshot, vectors, Depth(weights, JUDGED + most), where)
+        looked |= {n: without(own, group[n].exclude, JUDGED) for n, own in zip(group, found, strict=True)}
+    return looked
 
 
-def _curve(query: Query, candidates: Sequence[Candidate]) -> CurveName:
+def _curve(query: Query, found: Found) -> CurveName:
     """Choose the curve by what weighs more in the query, and by whether titles had a say."""
     shown = sum(abs(term.weight) for term in query.terms if isinstance(term.content, Image | DocumentRef))
     if shown > sum(abs(term.weight) for term in query.terms) / 2 and query.target != "title":
         return "picture"
-    titled = query.target != "image" and any(candidate.title is not None for candidate in candidates[:TOP])
+    titled = query.target != "image" and not np.isnan(found.title[:TOP]).all()
     return "titled" if titled else "untitled"
 
 
-def _outcome(collection: Collection, encoded: EncodedQuery, candidates: Sequence[Candidate]) -> Outcome:
-    image, title = (
-        np.array([np.nan if value is None else value for value in values], np.float32)
-        for values in ([c.image for c in candidates], [c.title for c in candidates])
-    )
+def _outcome(snapshot: Snapshot, encoded: EncodedQuery, found: Found) -> Outcome:
     weights = np.array(encoded.weights, np.float32)
-    top = collection.vectors_at([c.key for c in candidates[:TOP]], encoded.vector, weights)
-    sample = relevance.sampled(collection.snapshot(), encoded.vector, weights)
-    return Outcome(encoded.vector, fuse(image, title, weights), image, title, top, sample)
+    top = gather(snapshot, found.keys[:TOP].tolist(), encoded.vector, weights)
+    sample = relevance.sampled(snapshot, encoded.vector, weights)
+    return Outcome(encoded.vector, found.scores, found.image, found.title, top, sample)

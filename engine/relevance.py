@@ -29,9 +29,6 @@ def background(snapshot: Snapshot, vector: Vector, weights: Float32[np.ndarray, 
 
 def sampled(snapshot: Snapshot, vector: Vector, weights: Float32[np.ndarray, "2"]) -> Float32[np.ndarray, " s"]:
     """Score documents that stand for the whole collection, those it can be compared with, in no order."""
-    found = [np.zeros(0, np.float32)]
-    for part, documents in snapshot.statistics.sample:
-        image, title = (part.rows(view).rescore(vector, documents) for view in VIEWS)  # type: ignore[attr-defined]
-        scores = fuse(image, title, weights)
-        found.append(scores[scores > -np.inf])
-    return np.concatenate(found)
+    image, title = (snapshot.sample[view].scan(vector[None], None)[0] for view in VIEWS)
+    scores = fuse(image, title, weights)
+    return scores[scores > -np.inf]

@@ -18,7 +18,8 @@ from engine.collection import Collection
 from engine.datatypes import Evidence, Query
 from engine.documents import key_of
 from engine.errors import SemblanceError
-from engine.index.planner import Found, find_with_words
+from engine.evidence import JUDGED
+from engine.index.planner import Depth, Found, find_with_words
 from engine.index.snapshot import Snapshot
 from engine.index.values import pictures_of, values_of, words_in
 from engine.index.wording import Wording
@@ -32,7 +33,8 @@ from engine.ranking import Weighing, view_weights
 class Retrieved:
     """What one query found, at `version`: the list in its order, and what was counted over the relevant documents.
 
-    `lift` is how far the words of the query moved the best document towards 1. `views` and `explained` go with `entries`.
+    `lift` is how far the words of the query moved the best document towards 1. `views` and `explained` go with `entries`. `judged`
+    are the documents found by vectors alone, from which is told how sure the answer is, however many hits were asked for.
     """
 
     entries: tuple[Entry, ...]
@@ -43,6 +45,7 @@ class Retrieved:
     facets: tuple[FacetResult, ...]
     lift: float
     version: int
+    judged: Found
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,21 +102,29 @@ def weighed(snapshot: Snapshot, query: Query, encoded: EncodedQuery) -> _Weighed
 def _search_group(snapshot: Snapshot, where: str | None, group: Sequence[_Weighed]) -> list[Retrieved]:
     vectors = np.stack([one.encoded.vector for one in group])
     weights = np.array([one.weights for one in group], np.float32)
-    depth = relevance.DEPTH + len(group[0].encoded.exclude)
-    results = find_with_words(snapshot, vectors, weights, depth, where, [one.wording for one in group])
+    spare = len(group[0].encoded.exclude)
+    plain = Depth(np.array([one.encoded.weights for one in group], np.float32), JUDGED + spare)
+    wordings = [one.wording for one in group]
+    found = find_with_words(snapshot, vectors, Depth(weights, relevance.DEPTH + spare), where, wordings, plain)
     admitted = snapshot.count(where)
     return [
-        _listed(snapshot, one, _without(found, one.encoded.exclude), admitted) for found, one in zip(results, group, strict=True)
+        _listed(snapshot, one, _kept(one, own, relevance.DEPTH), _kept(one, judged, JUDGED), admitted)
+        for own, judged, one in zip(*found, group, strict=True)
     ]
 
 
-def _without(found: Found, ids: frozenset[str]) -> Found:
+def _kept(one: _Weighed, found: Found, most: int) -> Found:
+    return without(found, one.encoded.exclude, most)
+
+
+def without(found: Found, ids: frozenset[str], most: int) -> Found:
+    """Leave out the documents of some ids, and keep the first of the others."""
     if ids:
         found = found.take(np.flatnonzero(~np.isin(found.keys, [key_of(id) for id in ids])))
-    return found.take(np.arange(min(len(found), relevance.DEPTH)))
+    return found if len(found) <= most else found.take(np.arange(most))
 
 
-def _listed(snapshot: Snapshot, one: _Weighed, found: Found, admitted: int) -> Retrieved:
+def _listed(snapshot: Snapshot, one: _Weighed, found: Found, judged: Found, admitted: int) -> Retrieved:
     query, relevant = one.query, _relevant(snapshot, one, found)
     values: Values = functools.cache(functools.partial(values_of, snapshot, found.keys))
     boosts = {boost.by: lifts(boost, values(boost.by)[:relevant]) for boost in query.boosts}
@@ -133,6 +144,7 @@ def _listed(snapshot: Snapshot, one: _Weighed, found: Found, admitted: int) -> R
         counted,
         float(found.lifts[0]) if len(found) else 0.0,
         snapshot.version,
+        judged,
     )
 
 

@@ -219,9 +219,9 @@ class SearchEngine:
             asked = {n: (queries[n], e) for n, e in zip(open_queries, encoded, strict=True)}
             found = retrieve(collection, asked)
         with timer.stage("judge"):
-            answered = ((n, q, e) for n, (q, e) in asked.items() if not isinstance(found[n], SemblanceError))
-            good = {n: (q, e) for n, q, e in answered if isinstance(e, EncodedQuery)}
-            advice = advise(self.judge, self._queries, collection, good)
+            looked = {n: result.judged for n, result in found.items() if not isinstance(result, SemblanceError)}
+            good = {n: (q, e) for n, (q, e) in asked.items() if n in looked and isinstance(e, EncodedQuery)}
+            advice = advise(self.judge, self._queries, collection, good, looked)
         with timer.stage("hydrate"):
             lists = [(r.entries, queries[n].k) for n, r in found.items() if not isinstance(r, SemblanceError)]
             read = read_ahead(collection, lists)

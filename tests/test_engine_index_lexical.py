@@ -136,7 +136,9 @@ def _fields(wording: Wording) -> dict[str, object]:
     return {name: getattr(wording, name) for name in ("words", "information", "average", "whole")}
 
 
-@given(st.lists(st.text("abcde ", max_size=12), min_size=1, max_size=40), st.text("abcde ", max_size=20), st.integers(1, 9), st.data())
+@given(
+    st.lists(st.text("abcde ", max_size=12), min_size=1, max_size=40), st.text("abcde ", max_size=20), st.integers(1, 9), st.data()
+)
 def test_the_best_documents_are_found_without_scoring_the_others(titles, query, k, data):
     shelf = Shelf(*titles)
     admitted = np.array(data.draw(st.lists(st.booleans(), min_size=len(titles), max_size=len(titles))))

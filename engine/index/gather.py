@@ -43,6 +43,10 @@ def _vectors(
         rows = part.rows(view)
         numbers, counts = rows.of(places[asked])
         stored = to_float32(rows.vectors[numbers])
+        if counts.max(initial=0) <= 1:
+            there = asked[counts > 0]
+            vectors[there], present[there] = stored, True
+            continue
         ends = np.cumsum(counts)
         for row, count, end in zip(asked, counts, ends, strict=True):
             if count:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, fields
 from typing import NamedTuple, TypeAlias
 
 import numpy as np
-from jaxtyping import Float32, Int64
+from jaxtyping import Bool, Float32, Int64
 
 from engine.datatypes import VIEWS, Vectors, View
 from engine.index.delta import Delta
@@ -38,6 +38,14 @@ class Pairs(NamedTuple):
 
     owners: Int64[np.ndarray, " n"]
     documents: Int64[np.ndarray, " n"]
+
+
+@dataclass(frozen=True, slots=True)
+class Depth:
+    """How many documents are wanted of each query, by which shares of (image, title)."""
+
+    weights: Weights
+    k: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,51 +88,73 @@ class Found:
 
 def find(snapshot: Snapshot, vectors: Vectors, weights: Weights, k: int, where: str | None) -> list[list[Candidate]]:
     """Find the `k` best documents per query by their vectors alone, ties by ascending key; raises `InvalidFilter`."""
-    return [found.candidates() for found in find_with_words(snapshot, vectors, weights, k, where, [None] * len(vectors))]
+    return [found.candidates() for found in find_by_vectors(snapshot, vectors, Depth(weights, k), where)]
+
+
+def find_by_vectors(snapshot: Snapshot, vectors: Vectors, depth: Depth, where: str | None) -> list[Found]:
+    """Find the best documents per query by their vectors alone, best first, ties by ascending key; raises `InvalidFilter`."""
+    return find_with_words(snapshot, vectors, depth, where, [None] * len(vectors))[0]
 
 
 def find_with_words(
-    snapshot: Snapshot, vectors: Vectors, weights: Weights, k: int, where: str | None, wordings: Sequence[Wording | None]
-) -> list[Found]:
-    """Find the `k` best documents per query, best first, ties by ascending key; raises `InvalidFilter`.
+    snapshot: Snapshot,
+    vectors: Vectors,
+    depth: Depth,
+    where: str | None,
+    wordings: Sequence[Wording | None],
+    plain: Depth | None = None,
+) -> tuple[list[Found], list[Found]]:
+    """Find the best documents per query, best first, ties by ascending key; raises `InvalidFilter`.
 
-    A query with a `Wording` also finds the documents that have its words.
+    A query with a `Wording` also finds the documents that have its words. `plain` asks beside that for the best by the vectors
+    alone, weighed in its own way: the same documents are looked at, so it costs next to nothing.
     """
     check_vectors(vectors)
     lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
     wordless = all(wording is None for wording in wordings)
-    alone = wordless and not weights.all(axis=1).any()
-    asked = _Asked(vectors / np.where(lengths > 0, lengths, 1), weights, k, None if wordless else wordings, snapshot.probes, alone)
+    asked = _Asked(vectors / np.where(lengths > 0, lengths, 1), depth, plain, None if wordless else wordings, snapshot.probes)
     selections = (selection for selection in snapshot.select(where) if len(selection))
     parts = [_scored(selection.part, asked, _contenders(selection, asked)) for selection in selections]
-    return _ranked(parts, len(vectors), k)
+    found = _ranked([(owners, own) for owners, own, _ in parts], len(vectors), depth.k)
+    return found, _ranked([(owners, own) for owners, _, own in parts if own], len(vectors), plain.k) if plain else []
 
 
 @dataclass(frozen=True, slots=True)
 class _Asked:
-    """Queries of one search: unit vectors, shares of the views, and the words of those that have any."""
+    """Queries of one search: unit vectors, what is wanted of them, and the words of those that have any."""
 
     vectors: Vectors
-    weights: Weights
-    k: int
+    depth: Depth
+    plain: Depth | None
     wordings: Sequence[Wording | None] | None
     probes: int  # inverted lists visited, 0 to scan everything
-    alone: bool  # one view decides everything
 
     def __len__(self) -> int:
         return len(self.vectors)
 
     @property
+    def weighed(self) -> Bool[np.ndarray, "q 2"]:
+        """Which views have a say."""
+        weighed: Bool[np.ndarray, "q 2"] = self.depth.weights > 0
+        return weighed if self.plain is None else weighed | (self.plain.weights > 0)
+
+    @property
+    def alone(self) -> bool:
+        """Whether one view decides everything."""
+        return self.wordings is None and not self.weighed.all(axis=1).any()
+
+    @property
     def wanted(self) -> Wanted:
         """What each view is asked for."""
-        return Wanted(self.vectors, self.k, self.alone, self.probes)
+        return Wanted(self.vectors, self.depth.k, self.alone, self.probes)
 
     def only(self, rows: Int64[np.ndarray, " r"]) -> "_Asked":
         """Keep some of the queries."""
         if len(rows) == len(self):
             return self
         wordings = None if self.wordings is None else [self.wordings[row] for row in rows]
-        return _Asked(self.vectors[rows], self.weights[rows], self.k, wordings, self.probes, self.alone)
+        depth, plain = (one and Depth(one.weights[rows], one.k) for one in (self.depth, self.plain))
+        return _Asked(self.vectors[rows], depth or self.depth, plain, wordings, self.probes)
 
 
 def _contenders(selection: Selection, asked: _Asked) -> Pairs:
@@ -153,9 +183,12 @@ def _ways(selection: Selection, asked: _Asked) -> list[ViewSearch]:
 
 def _by_views(search: ViewSearch, selection: Selection, asked: _Asked) -> tuple[Pairs, np.ndarray]:
     """Gather candidates view by view, and by words; tells which queries are undecided, which have none then."""
-    found, undecided = [] if asked.wordings is None else [_worded(selection, asked.wordings, asked.k)], np.zeros(len(asked), bool)
+    found, undecided = (
+        [] if asked.wordings is None else [_worded(selection, asked.wordings, asked.depth.k)],
+        np.zeros(len(asked), bool),
+    )
     for column, view in enumerate(VIEWS):
-        asking = np.flatnonzero((asked.weights[:, column] > 0) & ~undecided)
+        asking = np.flatnonzero(asked.weighed[:, column] & ~undecided)
         if len(asking) and len(selection.part.rows(view)):
             near = search(selection, view, asked.only(asking).wanted)
             found.append(Pairs(asking[near.owners], near.documents))
@@ -195,33 +228,43 @@ def _scan(selection: Selection, asked: _Asked) -> list[np.ndarray]:
         block = asked.only(np.arange(start, min(start + step, len(asked))))
         cosines = [
             selection.part.rows(view).scan(block.vectors, selection.documents)
-            if block.weights[:, column].any()
+            if block.weighed[:, column].any()
             else np.full((len(block), len(selection)), np.nan, np.float32)
             for column, view in enumerate(VIEWS)
         ]
         for row in range(len(block)):
-            scores = fuse(cosines[0][row], cosines[1][row], block.weights[row])
+            image, title = cosines[0][row], cosines[1][row]
+            scores = fuse(image, title, block.depth.weights[row])
             if block.wordings is not None and (wording := block.wordings[row]) is not None:
                 scores = lifted(scores, wording.at(selection.part, documents)[1])
-            picks.append(contenders(scores, asked.k))
+            pick = contenders(scores, asked.depth.k)
+            if block.plain is not None and len(pick) < len(scores):
+                pick = np.union1d(pick, contenders(fuse(image, title, block.plain.weights[row]), block.plain.k))
+            picks.append(pick)
     return picks if selection.documents is None else [selection.documents[pick] for pick in picks]
 
 
-def _scored(part: Segment | Delta, asked: _Asked, pairs: Pairs) -> tuple[np.ndarray, Found]:
-    """Score pairs from the stored vectors and words; gives the queries they belong to beside the documents."""
+def _scored(part: Segment | Delta, asked: _Asked, pairs: Pairs) -> tuple[np.ndarray, Found, Found | None]:
+    """Score pairs from the stored vectors and words; gives the queries they belong to, and the documents as each depth has them."""
     owners, documents = pairs
     image, title = (
         np.clip(part.rows(view).rescore_pairs(asked.vectors, owners, documents), -1.0, 1.0) for view in VIEWS
     )  # fp16 rounds past 1
-    cosines = fuse(image, title, asked.weights[0] if len(asked) == 1 else asked.weights[owners])
-    words, lifts = np.zeros((2, len(documents)), np.float32)
+    none, keys = np.zeros(len(documents), np.float32), part.keys[documents]
+
+    def fused(depth: Depth) -> Float32[np.ndarray, " n"]:
+        return fuse(image, title, depth.weights[0] if len(asked) == 1 else depth.weights[owners])
+
+    cosines = fused(asked.depth)
+    beside = None if asked.plain is None else Found(keys, fused(asked.plain), image, title, none, none)
     if asked.wordings is None:
-        return owners, Found(part.keys[documents], cosines, image, title, words, lifts)
+        return owners, Found(keys, cosines, image, title, none, none), beside
+    words, lifts = np.zeros((2, len(documents)), np.float32)
     for number, wording in enumerate(asked.wordings):
         if wording is not None:
             own = slice(*np.searchsorted(owners, (number, number + 1)))
             words[own], lifts[own] = wording.at(part, documents[own])
-    return owners, Found(part.keys[documents], lifted(cosines, lifts), image, title, words, lifts)
+    return owners, Found(keys, lifted(cosines, lifts), image, title, words, lifts), beside
 
 
 def _ranked(parts: Sequence[tuple[np.ndarray, Found]], queries: int, k: int) -> list[Found]:

@@ -67,56 +67,82 @@ class Wording:
 
     def at(self, part: Part, documents: np.ndarray) -> tuple[Float32[np.ndarray, " d"], Float32[np.ndarray, " d"]]:
         """Tell of `documents` of a part, ascending, what share of the query's information each holds, and how far it is lifted."""
-        sums, total = np.zeros(len(documents), np.float32), sum(self.information)
-        for word, information in zip(self.words, self.information, strict=True):
-            counts = part.lexical.counted_in(digest(word), documents)
-            have = np.flatnonzero(counts)
-            sums[have] += np.float32(information / total) * part.lexical.gain(documents[have], counts[have], self.average)
-        shares = np.minimum(sums, np.float32(1.0))
+        shares = self._shares(part, documents, -1)
         lifts = shares * np.float32(self.weight)
         if self.whole is not None:
             spelled = part.lexical.counted_in(self.whole, documents) > 0
             shares[spelled], lifts[spelled] = 1.0, EXACT
         return shares, lifts
 
+    def _shares(self, part: Part, documents: np.ndarray, words: int) -> Float32[np.ndarray, " d"]:
+        """Score documents, ascending, that have no other words than those whose bits are set."""
+        sums, total = np.zeros(len(documents), np.float32), sum(self.information)
+        for place, (word, information) in enumerate(zip(self.words, self.information, strict=True)):
+            if words & (1 << place):
+                counts = part.lexical.counted_in(digest(word), documents)
+                have = np.flatnonzero(counts)
+                sums[have] += np.float32(information / total) * part.lexical.gain(documents[have], counts[have], self.average)
+        shares: Float32[np.ndarray, " d"] = np.minimum(sums, np.float32(1.0))
+        return shares
+
     def best(self, part: Part, k: int, admitted: np.ndarray | None) -> Int64[np.ndarray, " n"]:
         """List the documents of a part that may be among the `k` lifted furthest, ascending; `admitted` marks those that count."""
-        return self._best(part, k, admitted, lifted=True)[0]
+        if len(self._digests) > MOST_WORDS:
+            numbers = _admitted(self.scores(part)[0], admitted)
+            best: Int64[np.ndarray, " m"] = numbers[contenders(self.at(part, numbers)[1], k)]
+            return best
+        return self._best(part, k, admitted, self.weight, EXACT)[0]
 
     def most(self, part: Part, admitted: np.ndarray | None) -> float:
         """Tell the largest share of the query's information that one document of a part holds."""
-        return float(self._best(part, 1, admitted, lifted=False)[1].max(initial=0.0))
+        if len(self._digests) > MOST_WORDS:
+            return float(self.at(part, _admitted(self.scores(part)[0], admitted))[0].max(initial=0.0))
+        return float(self._best(part, 1, admitted, 1.0, 1.0)[1].max(initial=0.0))
 
-    def _best(self, part: Part, k: int, admitted: np.ndarray | None, *, lifted: bool) -> tuple[np.ndarray, np.ndarray]:
+    def _best(
+        self, part: Part, k: int, admitted: np.ndarray | None, weight: float, spelled: float
+    ) -> tuple[Int64[np.ndarray, " n"], Float32[np.ndarray, " n"]]:
+        """Find the documents of the `k` largest shares times `weight`, `spelled` standing for one whose id was typed."""
+        overlap = self._overlap(part)
         found, values, floor = [np.zeros(0, np.int64)], np.zeros(0, np.float32), -np.inf
-        for upper, documents in self._sets(part):
-            if (upper * self.weight if lifted and upper < np.inf else upper) < floor - SLACK:
+        for words, upper in overlap.sets(self._bounds(part)):
+            if upper * weight < floor - SLACK:
                 break
-            numbers = documents if admitted is None else documents[admitted[documents]]
+            numbers = overlap.documents(words)
+            if upper == np.inf:
+                own = np.full(len(numbers), spelled, np.float32)
+            else:
+                if words not in overlap.shares:
+                    overlap.shares[words] = self._shares(part, numbers, words)
+                own = overlap.shares[words] * np.float32(weight)
+            if admitted is not None:
+                numbers, own = numbers[admitted[numbers]], own[admitted[numbers]]
             found.append(numbers)
-            values = np.concatenate([values, self.at(part, numbers)[lifted]])
+            values = np.concatenate([values, own])
             floor = np.partition(values, len(values) - k)[len(values) - k] if len(values) >= k else -np.inf
         numbers, picks = np.concatenate(found), contenders(values, k)
         order = np.argsort(numbers[picks])
         return numbers[picks][order], values[picks][order]
 
-    def _sets(self, part: Part) -> Iterator[tuple[float, np.ndarray]]:
-        """Give documents that have words of the query, set by set, with what none of a set or of those after it holds more than."""
-        if len(self._digests) > MOST_WORDS:
-            yield np.inf, self.scores(part)[0]
-            return
+    def _bounds(self, part: Part) -> list[float]:
+        """Give for each word what no document of a part holds more than; an id that was typed is worth anything."""
         total = sum(self.information)
-        bounds = [
-            information / total * part.lexical.most(digest(word), self.average)
-            for word, information in zip(self.words, self.information, strict=True)
-        ]
+        words = zip(self.words, self.information, strict=True)
+        bounds = [information / total * part.lexical.most(digest(word), self.average) for word, information in words]
+        return bounds if self.whole is None else [*bounds, np.inf]
+
+    def _overlap(self, part: Part) -> Overlap:
         if id(part) not in self.overlaps:
             self.overlaps[id(part)] = Overlap(part.lexical, self._digests)
-        yield from self.overlaps[id(part)].sets(bounds if self.whole is None else [*bounds, np.inf])
+        return self.overlaps[id(part)]
 
     @property
     def _digests(self) -> list[int]:
         return [*map(digest, self.words), *([] if self.whole is None else [self.whole])]
+
+
+def _admitted(numbers: Int64[np.ndarray, " n"], admitted: np.ndarray | None) -> Int64[np.ndarray, " m"]:
+    return numbers if admitted is None else numbers[admitted[numbers]]
 
 
 class Statistics:
