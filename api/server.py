@@ -2,10 +2,12 @@
 
 import asyncio
 import logging
+import select
 import signal
 import socket
 import threading
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryFile
@@ -26,6 +28,7 @@ from engine.errors import ConfigurationError
 from engine.search import SearchEngine
 
 LAST_WORD_S = 0.25
+TAKING_S = 2.0
 KEPT_S = 75
 """How long a connection may rest between two requests: longer than clients and proxies keep one (httpx 5 s, balancers 60 s), so
 that they close it and never send a request to a server that is closing it at that moment."""
@@ -107,8 +110,10 @@ class _Server(uvicorn.Server):
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Take no more connections, give those just taken time to say what they want, and wait until all is answered.
 
+        Connections that the system holds ready are taken first: it cuts them off with the socket, whatever they have sent already.
         Answers that go on for as long as a client listens are asked to end.
         """
+        await _take_the_waiting(self.servers)
         for server in self.servers:
             server.close()
         services = getattr(getattr(self.config.app, "state", None), "services", None)
@@ -116,6 +121,17 @@ class _Server(uvicorn.Server):
             services.followers.leave()
         await asyncio.sleep(LAST_WORD_S)
         await super().shutdown(sockets)
+
+
+async def _take_the_waiting(servers: Sequence[asyncio.Server]) -> None:
+    """Wait until every connection that the system holds ready has been taken, or it has become too long."""
+    held = select.poll()
+    for server in servers:
+        for listener in server.sockets:
+            held.register(listener.fileno(), select.POLLIN)
+    ends = time.monotonic() + TAKING_S
+    while held.poll(0) and time.monotonic() < ends:
+        await asyncio.sleep(0.005)
 
 
 def _config(settings: Settings, engine: SearchEngine) -> uvicorn.Config:

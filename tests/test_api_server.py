@@ -139,6 +139,22 @@ def test_ending_answers_what_is_in_flight_and_leaves_quietly(start_toy_server):
     assert (output, complaints, server.process.returncode) == ("closed\n", "", 0)
 
 
+def test_ending_answers_connections_that_nobody_has_taken_yet(start_toy_server):
+    """They wait in the system while the process has no time, and would be cut off with its socket."""
+    server = start_toy_server()
+    server.process.send_signal(signal.SIGSTOP)
+    port = int(server.address.rpartition(":")[2])
+    connections = [socket.create_connection(("127.0.0.1", port), timeout=10) for _ in range(20)]
+    for connection in connections:
+        connection.sendall(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")
+    server.process.send_signal(signal.SIGTERM)
+    server.process.send_signal(signal.SIGCONT)
+    assert [connection.recv(12) for connection in connections] == [b"HTTP/1.1 200"] * 20
+    for connection in connections:
+        connection.close()
+    assert server.end()[1] == ""
+
+
 def test_interrupting_is_an_ordinary_end_too(start_toy_server):
     server = start_toy_server()
     output, complaints = server.end(signal.SIGINT)
