@@ -2,6 +2,7 @@
 
     python -m benchmarks.service [--data DIR] [--collection shop] [--cases cached cold image] [--seconds 10]
                                  [--servers semblance usual] [--json FILE]
+    python -m benchmarks.service --table FILE       writes the rows of a JSON file as the table of `docs/performance.md`
     python -m benchmarks.service --data DIR --collection large --cases cold     after `python -m benchmarks.large DATA`
 
 The server is a process of its own (`semblance serve`), and so is this load, on the same cores: what the load itself takes is
@@ -152,6 +153,21 @@ def measure(server: Server, collection: str, case: str, seconds: float, rate: fl
     yield about | loaded(server, f"{CONNECTIONS} connections", saturation(server.url, many, seconds, CONNECTIONS), "sent")
 
 
+def table(path: Path) -> str:
+    """Lay the rows of a JSON file out as a table."""
+    heads = "server, documents, case, load, answered /s, p50 ms, p95, p99, engine ms, overhead ms, server CPU µs".split(", ")
+    lines = [heads, ["---"] * len(heads)]
+    for row in json.loads(path.read_text(encoding="utf-8"))["rows"]:
+        load = f"{row['rate']:g} /s, open" if "rate" in row else row["load"]
+        documents = {"shop": "54", "large": "1,000,000"}.get(row["collection"], row["collection"])
+        times = [f"{row[name]:.1f}" for name in ("p50_ms", "p95_ms", "p99_ms")]
+        times += [f"{row[name]:.2f}" for name in ("engine_ms", "overhead_ms")]
+        lines.append(
+            [row["server"], documents, row["case"], load, f"{row['answered_per_s']:,}", *times, f"{row['server_cpu_us']:,}"]
+        )
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
 def main() -> None:
     """Run and report."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -163,7 +179,11 @@ def main() -> None:
     parser.add_argument("--workers", default="1")
     parser.add_argument("--servers", nargs="+", choices=("semblance", "usual"), default=["semblance"])
     parser.add_argument("--json", type=Path, help="where the rows are added")
+    parser.add_argument("--table", type=Path, help="print the rows of this file and measure nothing")
     options = parser.parse_args()
+    if options.table:
+        print(table(options.table))
+        return
     rows: list[dict[str, object]] = []
     with shop(options.data) as data:
         commands = {
