@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import numpy as np
 
@@ -92,3 +93,9 @@ def assert_same(collection: Collection, twin: Twin, vector: np.ndarray, weights:
     everyone = dict(twin.search(vector, weights, len(twin.stored), holds))
     assert all(abs(everyone[name] - c.score) < 2e-5 for name, c in zip(names, found, strict=True))
     assert [(-c.score, c.key) for c in found] == sorted((-c.score, c.key) for c in found)
+
+
+def exchange(path: Path, data: bytes) -> None:
+    """Put other bytes in the place of a file; a process that maps the file keeps what it had."""
+    path.unlink()
+    path.write_bytes(data)

@@ -20,7 +20,7 @@ from engine.errors import StorageError
 from engine.index import compaction, live, merging, segment
 from engine.index.ann import AnnIndex
 from engine.index.compaction import Segments
-from tests.storage import BOTH, IMAGE, axis, encoded, ids_of, unit
+from tests.storage import BOTH, IMAGE, axis, encoded, exchange, ids_of, unit
 
 SETTINGS = Settings(threads=1, busy_timeout_ms=2000)
 QUERY = unit(1, seed=99)
@@ -130,7 +130,7 @@ def test_damage_is_repaired_at_opening(collection: Collection, path: Path, name:
     data = bytearray(harmed.read_bytes())
     data[len(data) // 2] ^= 1
     writes = {"truncated": data[: len(data) // 2], "one bit": data, "rubbish": os.urandom(50)}
-    harmed.unlink() if harm == "removed" else harmed.write_bytes(writes[harm])
+    harmed.unlink() if harm == "removed" else exchange(harmed, bytes(writes[harm]))
     with caplog.at_level(logging.WARNING, "engine.index.live"):
         reopened = Collection.open(path, settings=SETTINGS)
     if (name, harm) != ("CURRENT", "removed"):  # then there is no segment in force, which is no damage
@@ -153,7 +153,7 @@ def test_damage_to_what_has_died_brings_nothing_dead_back(
     harmed = path / "segments" / "2" / "dead.bin"
     data = bytearray(harmed.read_bytes())
     data[len(data) // 2] ^= 1
-    harmed.unlink() if harm == "removed" else harmed.write_bytes(data[: len(data) // 2] if harm == "truncated" else data)
+    harmed.unlink() if harm == "removed" else exchange(harmed, bytes(data[: len(data) // 2] if harm == "truncated" else data))
     reopened = Collection.open(path, settings=SETTINGS)
     assert "dead.bin" in caplog.text
     assert answer(reopened) == expected
@@ -205,7 +205,7 @@ def test_damage_on_a_disk_that_cannot_be_written_is_lived_with(
     expected = answer(collection)
     collection.compact()
     collection.compact()  # the log is trimmed: only the documents can tell
-    (path / "segments" / "2" / "keys.npy").write_bytes(b"")
+    exchange(path / "segments" / "2" / "keys.npy", b"")
 
     def refused(folder: Path, *_: object, **__: object) -> int:
         raise OSError(30, "Read-only file system", str(folder))
@@ -448,7 +448,7 @@ def test_a_damaged_large_file_is_repaired_behind_the_searches(
     harmed = path / "segments" / "1" / "image.vectors.npy"
     data = bytearray(harmed.read_bytes())
     data[200:2000] = np.zeros(1800, np.uint8).tobytes()
-    harmed.write_bytes(data)
+    exchange(harmed, bytes(data))
     reopened = Collection.open(path, settings=SETTINGS)
     settled(reopened)
     assert "rebuilding" in caplog.text

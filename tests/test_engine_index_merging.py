@@ -9,7 +9,7 @@ from engine.collection import Collection
 from engine.config import Settings
 from engine.index import merging
 from engine.index.merging import choose_merged
-from tests.storage import IMAGE, axis, encoded, ids_of
+from tests.storage import IMAGE, axis, encoded, exchange, ids_of
 
 SETTINGS = Settings(threads=1)
 
@@ -90,7 +90,7 @@ def test_one_damaged_segment_costs_its_own_documents_only(
 ):
     add(collection, 0, 100)
     add(collection, 100, 10)
-    (tmp_path / "shop" / "segments" / harmed / "attributes.bin").write_bytes(b"")
+    exchange(tmp_path / "shop" / "segments" / harmed / "attributes.bin", b"")
     reopened = Collection.open(tmp_path / "shop", settings=SETTINGS)
     assert "rebuilding" in caplog.text
     assert sizes(reopened) == left
