@@ -27,7 +27,8 @@ A cosine is not a probability, so a result is described by {count} numbers: its 
 and whether the views agree, how alike the best products are, what 64 background queries find in the same collection (a z-score),
 what this query finds in products drawn from all of the collection, whether background queries suit the found products better than
 this one does, how well pictures and titles of other shops would have answered it, and whether the products are of the kind asked
-for among the {concepts} kinds of things that shops sell. A logistic curve over them gives the probability. Words in a
+for among the {concepts} kinds of things that shops sell. A logistic curve over them gives the probability; against pictures
+alone its weights depend on how well the words suit pictures in general, which tells names of things from captions. Words in a
 collection with titles, words against pictures alone,
 and pictures have a curve each. Weighted terms use the curve of what weighs more. Words of the query that are found in a product
 count on top, as in ranking; the figures below are without them.

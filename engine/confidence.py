@@ -25,14 +25,17 @@ CurveName: TypeAlias = Literal["titled", "untitled", "picture"]
 CURVES: tuple[CurveName, ...] = ("titled", "untitled", "picture")
 STEEPEST = 30.0
 NONSENSE_BELOW = 0.3  # an odd word taken for nonsense is worse than nonsense that is drawn
-UPPER = 1.645  # deviations of a normal below which 95 % lie
+UPPER = 2.326  # deviations of a normal below which 99 % lie
+KIND = FEATURES.index("elsewhere")
 
 
 @dataclass(frozen=True, slots=True)
 class Calibrator:
     """A logistic curve over `FEATURES`, and the probability from which a result is an answer.
 
-    `risk` is the stated share of wrong ones among the answered queries.
+    The name of a thing and the caption of a scene are judged by different evidence. Which of the two words are shows in how well
+    they suit pictures in general, the feature `elsewhere`: where there are `tilts`, each weight is tilted by it. `risk` is the
+    stated share of wrong ones among the answered queries.
     """
 
     weights: tuple[float, ...]
@@ -41,11 +44,21 @@ class Calibrator:
     deviations: tuple[float, ...]
     threshold: float = 0.5
     risk: float = 0.0
+    tilts: tuple[float, ...] = ()
 
     def probability(self, described: Float64[np.ndarray, "*n f"]) -> Float64[np.ndarray, "*n"]:
         """Estimate the probability that a relevant product is among the ten best, from `engine.evidence.describe`."""
-        standard = np.clip((described - np.array(self.means)) / np.array(self.deviations), -5.0, 5.0)
-        return sigmoid(standard @ np.array(self.weights) + self.bias)
+        standard = standardised(described, np.array(self.means), np.array(self.deviations))
+        weighed = standard @ np.array(self.weights) + self.bias
+        return sigmoid(weighed + np.tanh(standard[..., KIND]) * (standard @ np.array(self.tilts)) if self.tilts else weighed)
+
+
+def standardised(
+    described: Float64[np.ndarray, "*n f"], means: Float64[np.ndarray, " f"], deviations: Float64[np.ndarray, " f"]
+) -> Float64[np.ndarray, "*n f"]:
+    """Measure features in deviations from their means, none by more than five."""
+    standard: Float64[np.ndarray, "*n f"] = np.clip((described - means) / deviations, -5.0, 5.0)
+    return standard
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,7 +153,11 @@ def _calibrator(fields: Mapping[str, Any]) -> Calibrator:
     sizes = {len(values) for values in lists.values()}
     if sizes != {len(FEATURES)}:
         raise ValueError(f"{sizes} features, expected {len(FEATURES)}")
-    return Calibrator(bias=float(fields["bias"]), threshold=float(fields["threshold"]), risk=float(fields["risk"]), **lists)
+    tilts = tuple(map(float, fields.get("tilts", ())))
+    if len(tilts) not in (0, len(FEATURES)):
+        raise ValueError(f"{len(tilts)} tilts, expected {len(FEATURES)}")
+    bias, threshold, risk = (float(fields[name]) for name in ("bias", "threshold", "risk"))
+    return Calibrator(bias=bias, threshold=threshold, risk=risk, tilts=tilts, **lists)
 
 
 def _packed(vectors: Vectors) -> str:
@@ -166,8 +183,8 @@ def threshold_for(
     """Find the lowest threshold at which the answered queries are wrong at most at the rate `risk`, with certainty to spare.
 
     Conformal risk control (Angelopoulos et al., ICLR 2024) of the error among the answered, counted as conformal selection does
-    (Jin and Candes, JMLR 2023): the next query is taken as answered and wrong. Above that the rate's upper bound at 95 % is what
-    must hold, as in Learn then Test (Angelopoulos et al., 2021), so that one fit in twenty exceeds it and not one in two. `wrong`
+    (Jin and Candes, JMLR 2023): the next query is taken as answered and wrong. Above that the rate's upper bound at 99 % is what
+    must hold, as in Learn then Test (Angelopoulos et al., 2021), so that one fit in a hundred exceeds it, not one in two. `wrong`
     is 1 for a query whose answer would be none, `weight` how much each counts. Above 1 when no threshold will do: then nothing is
     answered.
     """

@@ -127,3 +127,24 @@ def test_what_a_threshold_admits_was_wrong_no_oftener_than_stated(pairs: list[tu
     level = threshold_for(confidence, wrong, np.ones(len(pairs)), risk)
     admitted = confidence >= level
     assert not admitted.any() or wrong[admitted].mean() <= risk
+
+
+def test_tilts_count_by_how_well_the_words_suit_pictures_in_general() -> None:
+    tilted = curve(tilts=tuple(1.0 if place == BEST else 0.0 for place in range(len(FEATURES))))
+    rows = np.stack([described(0.5)] * 3)
+    rows[:, FEATURES.index("elsewhere")] = (-0.5, 0.0, 0.5)
+    unsuited, between, suited = tilted.probability(rows)
+    assert unsuited == pytest.approx(0.5, abs=1e-3)
+    assert between == pytest.approx(float(curve().probability(described(0.5))))
+    assert suited == pytest.approx(1 / (1 + np.exp(-2.0)), abs=1e-3)
+
+
+def test_tilts_are_kept_and_a_wrong_number_of_them_is_refused(calibration: Calibration, tmp_path: Path) -> None:
+    tilts = tuple(float(place) for place in range(len(FEATURES)))
+    replace(calibration, curves={"untitled": curve(tilts=tilts), "titled": curve()}).save(tmp_path / "c.json")
+    read = Calibration.load(tmp_path / "c.json")
+    assert read.curves["untitled"].tilts == tilts
+    assert read.curves["titled"].tilts == ()
+    replace(calibration, curves={"titled": curve(tilts=(1.0, 2.0))}).save(tmp_path / "c.json")
+    with pytest.raises(BundleError, match="2 tilts"):
+        Calibration.load(tmp_path / "c.json")

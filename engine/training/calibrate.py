@@ -15,11 +15,22 @@ import numpy as np
 from jaxtyping import Int64
 from PIL import Image, ImageEnhance
 
-from engine.confidence import CURVES, FILE, NONSENSE_BELOW, Calibration, Calibrator, CurveName, Sense, threshold_for
+from engine.confidence import (
+    CURVES,
+    FILE,
+    KIND,
+    NONSENSE_BELOW,
+    Calibration,
+    Calibrator,
+    CurveName,
+    Sense,
+    standardised,
+    threshold_for,
+)
 from engine.datatypes import DIMENSIONS, Vectors
 from engine.encoders.bundle import read_manifest, record, write_manifest
 from engine.errors import MissingExtra
-from engine.evidence import Background
+from engine.evidence import FEATURES, Background
 from engine.protocols import Encoder
 from engine.training.asked import (
     CONDITIONS,
@@ -54,6 +65,7 @@ FOREIGN_WORDS = 300
 SENSIBLE_WORDS = 600
 NONSENSE_WORDS = 600
 FIT, SET = (0, 1), 2
+TITLE = FEATURES.index("title_best")
 
 
 def calibrate(encoder: Encoder, items: Sequence[Item], images: Vectors, seed: int = 0) -> Calibration:
@@ -104,14 +116,18 @@ def fit(cases: Sequence[Case], risk: float) -> Calibrator:
     if answered[fitted].all() or not answered[fitted].any():
         raise ValueError("calibration needs results with and without a relevant product: give both")
     means, deviations = described[fitted].mean(0), np.maximum(described[fitted].std(0), 1e-6)
-    standard = np.clip((described - means) / deviations, -5.0, 5.0)
-    model = LogisticRegression(C=1.0, max_iter=1_000)
-    model.fit(standard[fitted], answered[fitted], sample_weight=weights[fitted])
+    standard = standardised(described[fitted], means, deviations)
+    # Where titles are compared too, tilts gain little and cost calibration; pictures have captions of no kind.
+    tilted = cases[0].kind != "picture" and not described[:, TITLE].any()
+    seen = np.concatenate([standard, standard * np.tanh(standard[:, KIND, None])], 1) if tilted else standard
+    model = LogisticRegression(C=0.1 if tilted else 1.0, max_iter=1_000)  # twice as many weights want to be held a little
+    model.fit(seen, answered[fitted], sample_weight=weights[fitted])
     curve = Calibrator(
-        tuple(map(float, model.coef_[0])),
+        tuple(map(float, model.coef_[0][: len(means)])),
         float(model.intercept_[0]),
         tuple(map(float, means)),
         tuple(map(float, deviations)),
+        tilts=tuple(map(float, model.coef_[0][len(means) :])),
     )
     setting = folds == SET
     said = curve.probability(described[setting])
