@@ -212,6 +212,7 @@ def test_a_full_disk_writes_nothing_and_says_so(store: DocumentStore):
 
 def test_a_log_that_grew_beside_a_long_read_shrinks_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr("engine.database.LOG_BYTES", 100_000)
+    monkeypatch.setattr("engine.database.LOG_PAGES", 100)
     store, log = DocumentStore.create(tmp_path / "d.sqlite", busy_timeout_ms=500), tmp_path / "d.sqlite-wal"
     with store.database.reading() as connection:
         connection.execute("SELECT COUNT(*) FROM documents").fetchone()
