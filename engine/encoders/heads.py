@@ -77,6 +77,10 @@ class ProjectionHead(nn.Module):
         self.scale.copy_(1.0 / (features.std(0) + SMALLEST_SPREAD))
         self.offset.copy_(-features.mean(0) * self.scale)
 
+    def mean(self) -> Float[Tensor, " f"]:
+        """Give the features that standardise to nothing: those of no picture in particular."""
+        return -self.offset / self.scale
+
     def weights(self) -> Iterator[nn.Parameter]:
         """List what gradients change."""
         for layer in (self.direct, self.widen, self.narrow):

@@ -1,11 +1,11 @@
-"""The two towers in torch: EfficientNet-Lite for pictures, a BERT encoder for texts, each with its head.
+"""The two towers in torch: EfficientNet-Lite, alone or in two sizes, for pictures, a BERT encoder for texts, each with its head.
 
 Batch normalisation is folded into the convolutions, so these modules are what the bundle stores, what OpenVINO runs and
 what `TorchEncoder` runs on a GPU. Reading a bundle's weights into them belongs here; training them does not.
 """
 
 from dataclasses import dataclass, field
-from typing import cast
+from typing import Any, cast
 
 import torch
 from jaxtyping import Float, UInt8
@@ -31,8 +31,8 @@ class StageShape:
 
 
 @dataclass(frozen=True, slots=True)
-class ImageShape:
-    """Sizes of the image tower; the defaults are EfficientNet-Lite2."""
+class BackboneShape:
+    """Sizes of one convolutional network; the defaults are EfficientNet-Lite2."""
 
     size: int = 256
     stem: int = 32
@@ -46,7 +46,32 @@ class ImageShape:
         StageShape(3, 1, 6, 352, 1),
     )
     features: int = 1280
+
+
+LITE0 = BackboneShape(
+    size=208,
+    stages=(
+        StageShape(3, 1, 1, 16, 1),
+        StageShape(3, 2, 6, 24, 2),
+        StageShape(5, 2, 6, 40, 2),
+        StageShape(3, 2, 6, 80, 3),
+        StageShape(5, 1, 6, 112, 3),
+        StageShape(5, 2, 6, 192, 4),
+        StageShape(3, 1, 6, 320, 1),
+    ),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class ImageShape(BackboneShape):
+    """Sizes of the image tower; a companion is a second network that looks at the same pictures at its own size."""
+
     head: HeadShape = field(default_factory=lambda: HeadShape(inputs=1280, classes=1000))
+    companion: BackboneShape | None = None
+
+
+PAIRED = ImageShape(head=HeadShape(inputs=2560, hidden=1536, classes=1000), companion=LITE0)
+"""EfficientNet-Lite2 at 256 pixels with EfficientNet-Lite0 at 208 beside it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,31 +124,36 @@ def _stage(inputs: int, stage: StageShape) -> nn.Sequential:
     return nn.Sequential(first, *rest)
 
 
-class ImageTower(nn.Module):
-    """Pixels to unit vectors."""
+class Backbone(nn.Module):
+    """One convolutional network, from pixels to ImageNet features."""
 
-    def __init__(self, shape: ImageShape) -> None:
+    def __init__(self, shape: BackboneShape) -> None:
         super().__init__()
+        self.size = shape.size
         self.stem = Convolution(3, shape.stem, 3, stride=2)
         widths = [shape.stem, *(stage.channels for stage in shape.stages)]
         self.stages = nn.ModuleList(_stage(inputs, stage) for inputs, stage in zip(widths, shape.stages, strict=False))
         self.features = Convolution(widths[-1], shape.features, 1)
-        self.head = ProjectionHead(shape.head)
 
     @property
     def blocks(self) -> list[InvertedResidual]:
         """List the blocks of all stages in order: where training cuts the tower is counted in them."""
         return [cast(InvertedResidual, block) for stage in self.stages for block in stage.children()]
 
-    def forward(self, pixels: UInt8[Tensor, "b s s 3"]) -> Float[Tensor, "b 256"]:
-        """Embed RGB pixels."""
-        embedded: Tensor = self.head(self.pool(self.run(self.pixels_to_map(pixels), 0, len(self.blocks))))
-        return embedded
+    def map_shape(self, block: int) -> tuple[int, int, int]:
+        """Say how large the map before a block is: channels, height, width."""
+        side = self.size // 2
+        for earlier in self.blocks[:block]:
+            side //= earlier.depthwise.stride[0]
+        channels = self.blocks[block - 1].project.out_channels if block else self.stem.out_channels
+        return channels, side, side
 
     def pixels_to_map(self, pixels: UInt8[Tensor, "b s s 3"]) -> Float[Tensor, "b c h w"]:
-        """Normalise and run the stem."""
-        x = (pixels.permute(0, 3, 1, 2).float() - PIXEL_MEAN) / PIXEL_SCALE
-        return functional.relu6(self.stem(x))
+        """Scale to this network's size, normalise and run the stem."""
+        x = pixels.permute(0, 3, 1, 2).float()
+        if x.shape[-1] != self.size:
+            x = functional.interpolate(x, size=(self.size, self.size), mode="bilinear", align_corners=False)
+        return functional.relu6(self.stem((x - PIXEL_MEAN) / PIXEL_SCALE))
 
     def run(self, x: Float[Tensor, "b c h w"], first: int, last: int) -> Float[Tensor, "b d i j"]:
         """Run the blocks `first` up to, not including, `last`: training starts from cached maps."""
@@ -134,6 +164,28 @@ class ImageTower(nn.Module):
     def pool(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b f"]:
         """Widen the last map to ImageNet features and average them."""
         return functional.relu6(self.features(x)).float().mean((2, 3))
+
+    def look(self, pixels: UInt8[Tensor, "b s s 3"]) -> Float[Tensor, "b f"]:
+        """Turn pixels into ImageNet features."""
+        return self.pool(self.run(self.pixels_to_map(pixels), 0, len(self.blocks)))
+
+
+class ImageTower(Backbone):
+    """Pixels to unit vectors: the features of one network, or of two side by side, through one head."""
+
+    def __init__(self, shape: ImageShape) -> None:
+        super().__init__(shape)
+        self.shape = shape
+        self.companion = Backbone(shape.companion) if shape.companion else None
+        self.head = ProjectionHead(shape.head)
+
+    def forward(self, pixels: UInt8[Tensor, "b s s 3"]) -> Float[Tensor, "b 256"]:
+        """Embed RGB pixels."""
+        features = self.look(pixels)
+        if self.companion is not None:
+            features = torch.cat([features, self.companion.look(pixels)], dim=1)
+        embedded: Tensor = self.head(features)
+        return embedded
 
 
 class TransformerLayer(nn.Module):
@@ -207,8 +259,13 @@ class Towers:
 def image_shape(parameters: dict[str, object]) -> ImageShape:
     """Read the image tower's sizes from a bundle's manifest."""
     fields = dict(parameters)
-    stages = tuple(StageShape(**stage) for stage in fields.pop("stages"))  # type: ignore[attr-defined]
-    return ImageShape(stages=stages, head=HeadShape(**fields.pop("head")), **fields)  # type: ignore[arg-type]
+    head, companion = HeadShape(**fields.pop("head")), fields.pop("companion", None)  # type: ignore[arg-type]
+    beside = BackboneShape(**_with_stages(companion)) if isinstance(companion, dict) else None
+    return ImageShape(head=head, companion=beside, **_with_stages(fields))
+
+
+def _with_stages(fields: dict[str, object]) -> dict[str, Any]:
+    return fields | {"stages": tuple(StageShape(**stage) for stage in fields["stages"])}  # type: ignore[attr-defined]
 
 
 def text_shape(parameters: dict[str, object]) -> TextShape:

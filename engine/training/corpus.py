@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Bool, Float32, Int64
 
 from engine.encoders.texts import TextReader, select
-from engine.encoders.towers import ImageShape, ImageTower, TextShape, TextTower, Towers
+from engine.encoders.towers import Backbone, ImageShape, ImageTower, TextShape, TextTower, Towers
 from engine.training.features import Cut, MapJob, Progress, StateJob, States, cache_maps, cache_states, pooled_of
 from engine.training.imagenet import class_captions
 from engine.training.pairs import Caption, Pairs
@@ -94,7 +94,7 @@ def prepare(data: Path, work: Path, cut: Cut, towers: Towers, sources: tuple[Cla
     return Corpus(pairs, tuple(texts), text_rows, object_texts(objects, index), views, pooled, states, classifier, teacher)
 
 
-def cache_views(tower: ImageTower, pairs: Pairs, block: int, work: Path, progress: Progress) -> Views:
+def cache_views(tower: Backbone, pairs: Pairs, block: int, work: Path, progress: Progress) -> Views:
     """Cache all pictures as they are, those of training mirrored, and the photos of training cropped: products fill their frame."""
     paths = [item.image for item in pairs.items]
     train = np.array([row for row, item in enumerate(pairs.items) if item.split == "train"])

@@ -16,7 +16,7 @@ from torch import nn
 
 from engine.encoders.bundle import MANIFEST, MODEL_FILES, SCALE, WEIGHT, FileRecord, Manifest, record, write_manifest
 from engine.encoders.runtime import openvino
-from engine.encoders.towers import ImageShape, TextShape, Towers
+from engine.encoders.towers import TextShape, Towers
 from engine.training.card import LANGUAGES, model_card
 from engine.training.graphs import convert
 
@@ -28,24 +28,26 @@ def export_bundle(towers: Towers, work: Path, output: Path, *, name: str, traini
     """Write graphs, tokenizer and manifest to `output`; `work` holds `tokenizer.json` and `tokens.npy`."""
     output.mkdir(parents=True, exist_ok=True)
     (output / MANIFEST).unlink(missing_ok=True)
-    size, width = ImageShape().size, TextShape().width
+    size, width = towers.image.size, TextShape().width
     pixels = torch.zeros(1, size, size, 3, dtype=torch.uint8)
     tokens = {"tokens": torch.zeros(1, 8, width), "mask": torch.ones(1, 8)}
     export_graph(towers.image, {"pixels": pixels}, {"pixels": [-1, size, size, 3]}, output / "image.xml", eight_bit="head.")
     export_graph(towers.text, tokens, {"tokens": [-1, -1, width], "mask": [-1, -1]}, output / "text.xml", eight_bit="")
     for file in ("tokenizer.json", "tokens.npy"):
         shutil.copyfile(work / file, output / file)
-    finish_bundle(output, name=name, parameters=_count(towers, output), training=training)
+    finish_bundle(output, name=name, image=asdict(towers.image.shape), parameters=_count(towers, output), training=training)
     return output
 
 
-def finish_bundle(output: Path, *, name: str, parameters: dict[str, int], training: dict[str, Any]) -> None:
-    """Write the card and, last, the manifest over whatever files are there."""
+def finish_bundle(
+    output: Path, *, name: str, image: dict[str, Any], parameters: dict[str, int], training: dict[str, Any]
+) -> None:
+    """Write the card and, last, the manifest over whatever files are there; `image` are the sizes of the image tower."""
     sizes = {file: record(output / file) for file in MODEL_FILES}
     (output / "MODEL_CARD.md").write_text(model_card(parameters, sizes, training), encoding="utf-8")
     extra = {file: record(output / file) for file in EXTRA_FILES if (output / file).exists()}
     files: dict[str, FileRecord] = {**sizes, **extra}
-    manifest = Manifest(name, asdict(ImageShape()), asdict(TextShape()), LANGUAGES, parameters, training, files)
+    manifest = Manifest(name, image, asdict(TextShape()), LANGUAGES, parameters, training, files)
     write_manifest(output, manifest)
 
 

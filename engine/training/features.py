@@ -18,9 +18,9 @@ from numpy.lib.format import open_memmap
 from torch import Tensor, nn
 
 from engine.encoders.texts import TextReader
-from engine.encoders.towers import ImageTower, TextTower
+from engine.encoders.towers import Backbone, TextTower
 from engine.training.graphs import compile_module
-from engine.training.views import CachedView, View, read_pixels
+from engine.training.views import CachedView, Lookup, View, read_pixels
 
 TOKENS_PER_BATCH = 4_096
 PICTURES_PER_BATCH = 16
@@ -32,14 +32,18 @@ Progress: TypeAlias = Callable[[str, int, int], None]
 
 @dataclass(frozen=True, slots=True)
 class Cut:
-    """Where each tower is cut: the first block of the image tower and the first layer of the text tower that training runs."""
+    """Where each tower is cut: the first block of the image tower and the first layer of the text tower that training runs.
+
+    `companion` is the first block of the second network that training runs; the first network is not trained then.
+    """
 
     block: int
     layer: int
+    companion: int | None = None
 
 
 class _Maps(nn.Module):
-    def __init__(self, tower: ImageTower, block: int) -> None:
+    def __init__(self, tower: Backbone, block: int) -> None:
         super().__init__()
         self.tower, self.block = tower, block
 
@@ -48,7 +52,7 @@ class _Maps(nn.Module):
 
 
 class _Pooled(nn.Module):
-    def __init__(self, tower: ImageTower, block: int) -> None:
+    def __init__(self, tower: Backbone, block: int) -> None:
         super().__init__()
         self.tower, self.block = tower, block
 
@@ -119,7 +123,7 @@ class MapJob:
         return np.stack([read_pixels(self.paths[row], self.size, self.view, int(row)) for row in self.rows[start:stop]])
 
 
-def cache_maps(tower: ImageTower, job: MapJob, folder: Path, threads: int, progress: Progress) -> CachedView:
+def cache_maps(tower: Backbone, job: MapJob, folder: Path, threads: int, progress: Progress) -> CachedView:
     """Run the first blocks over the pictures of a job."""
     example = torch.zeros(1, job.size, job.size, 3, dtype=torch.uint8)
     module = _Maps(tower, job.block)
@@ -138,13 +142,14 @@ def cache_maps(tower: ImageTower, job: MapJob, folder: Path, threads: int, progr
     return CachedView(store.array, job.rows)
 
 
-def pooled_of(tower: ImageTower, maps: Float16[np.ndarray, "i c h w"], block: int) -> Float32[np.ndarray, "i f"]:
+def pooled_of(tower: Backbone, maps: Lookup, block: int) -> Float32[np.ndarray, "i f"]:
     """Run maps cached before `block` to the end of the tower, up to its head, in memory."""
     module = _Pooled(tower, block)
-    example = torch.zeros(1, *maps.shape[1:])
+    shape = tower.map_shape(block)
+    example = torch.zeros(1, *shape)
     with torch.no_grad():
         result = np.empty((len(maps), *module(example).shape[1:]), np.float32)
-    request = compile_module(module, {"maps": example}, {"maps": [-1, *maps.shape[1:]]}, 0).create_infer_request()
+    request = compile_module(module, {"maps": example}, {"maps": [-1, *shape]}, 0).create_infer_request()
     for start in range(0, len(maps), 4 * PICTURES_PER_BATCH):
         batch = maps[start : start + 4 * PICTURES_PER_BATCH]
         result[start : start + len(batch)] = request.infer([batch.astype(np.float32)])[0]

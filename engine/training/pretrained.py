@@ -17,7 +17,7 @@ from jaxtyping import Float32, UInt8
 from torch import Tensor
 
 from engine.encoders.texts import GROUP, unpack
-from engine.encoders.towers import Convolution, ImageTower, InvertedResidual, TextTower
+from engine.encoders.towers import Backbone, Convolution, InvertedResidual, TextTower
 from engine.errors import MissingExtra
 
 NORM_EPSILON = 1e-3
@@ -42,7 +42,7 @@ class Classifier:
     bias: Float32[np.ndarray, " k"]
 
 
-def load_image_weights(tower: ImageTower, variant: int = 2) -> Classifier:
+def load_image_weights(tower: Backbone, variant: int = 2) -> Classifier:
     """Load EfficientNet-Lite2, or another of its sizes, batch normalisation folded in; the head stays as it is."""
     source = _efficientnet_file(variant)
     state = iter(torch.load(source, map_location="cpu", weights_only=True).values())
@@ -59,7 +59,7 @@ def _efficientnet_file(variant: int) -> str:
     return str(getattr(package, f"EfficientnetLite{variant}ModelFile").get_model_file_path())
 
 
-def _convolutions(tower: ImageTower) -> Iterator[Convolution]:
+def _convolutions(tower: Backbone) -> Iterator[Convolution]:
     yield tower.stem
     for stage in tower.stages:
         for block in stage.children():

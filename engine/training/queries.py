@@ -19,7 +19,7 @@ from engine.datatypes import DIMENSIONS
 from engine.encoders.heads import ProjectionHead
 from engine.encoders.texts import TextReader
 from engine.training.averaging import Averaged
-from engine.training.corpus import Corpus
+from engine.training.corpus import Corpus, ObjectTexts
 from engine.training.features import Progress, StateJob, cache_states, digest_of_weights, means_of
 from engine.training.losses import exact_cosines, multi_positive_nce, symmetric_nce
 from engine.training.pairs import Pairs
@@ -27,8 +27,16 @@ from engine.training.sampling import Batch, Sampler, Slots, slot
 from engine.training.trainer import Model, embed_pictures, share_of_rate
 from engine.training.views import CachedView, Views
 
-KEPT: Mapping[str, float] = {"query": 1.0, "title": 1.0, "caption": 0.4, "label": 0.25, "tag": 0.03}
-"""Share of the texts of each kind that this stage looks at: the whole text tower must run over them."""
+KEPT: Mapping[str, float] = {
+    "query": 1.0,
+    "title": 1.0,
+    "caption": 1.0,
+    "multi30k": 0.05,
+    "ja_mt": 0.03,
+    "label": 0.25,
+    "tag": 0.03,
+}
+"""Share of the texts of each kind that these stages look at: the whole text tower must run over them."""
 
 SLOTS = {
     "flickr8k": Slots(slot("caption", "en"), (slot("caption", "zh", 0.8), slot("caption", "de", 0.4)), (0.7, 0.3)),
@@ -53,19 +61,27 @@ class QueryStage:
 
 
 def heard(model: Model, corpus: Corpus, work: Path, seed: int, progress: Progress) -> Corpus:
-    """Turn a corpus into what the head sees: vectors of the training pictures, averaged token states of some of the texts."""
-    rows = np.array([row for row, item in enumerate(corpus.pairs.items) if item.split == "train"])
-    vectors = np.zeros((len(corpus.pairs.items), DIMENSIONS), np.float32)
-    vectors[rows] = embed_pictures(model, corpus, rows)
+    """Swap the token states of a corpus for what the text head sees: those of some texts at the tower's end, averaged."""
     kept = _kept(corpus.pairs, np.random.default_rng(seed))
-    chosen, places = np.unique(corpus.text_rows[kept], return_inverse=True)
+    named = np.concatenate([names.every for names in corpus.objects]) if corpus.objects else np.zeros(0, np.int64)
+    chosen = np.unique(np.concatenate([corpus.text_rows[kept], named]))
     reader = TextReader.load(work / "tokenizer.json", work / "tokens.npy", model.text.positions.shape[0])
     job = StateJob(reader, [corpus.texts[row] for row in chosen], len(model.text.layers))
     with torch.no_grad():
         states = means_of(cache_states(model.text, job, work / f"heard-{digest_of_weights(model.text)}", 0, progress))
     text_rows = np.full(len(corpus.text_rows), states.done)
-    text_rows[kept] = places
-    return replace(corpus, views=Views(CachedView(vectors, np.arange(len(vectors))), {}), states=states, text_rows=text_rows)
+    text_rows[kept] = np.searchsorted(chosen, corpus.text_rows[kept])
+    objects = tuple(ObjectTexts(*(np.searchsorted(chosen, rows) for rows in (o.english, o.every))) for o in corpus.objects)
+    teacher = corpus.teacher[chosen]
+    return replace(corpus, states=states, text_rows=text_rows, objects=objects, teacher=teacher)
+
+
+def with_vectors(corpus: Corpus, model: Model, seen: Corpus) -> Corpus:
+    """Swap the pictures of a corpus for the vectors a finished model gives those of training, which `seen` has cached."""
+    rows = np.array([row for row, item in enumerate(corpus.pairs.items) if item.split == "train"])
+    vectors = np.zeros((len(corpus.pairs.items), DIMENSIONS), np.float32)
+    vectors[rows] = embed_pictures(model, seen, rows)
+    return replace(corpus, views=Views(CachedView(vectors, np.arange(len(vectors))), {}))
 
 
 def _kept(pairs: Pairs, random: np.random.Generator) -> Bool[np.ndarray, " n"]:

@@ -30,7 +30,8 @@ def release(bundle: Path, items: Sequence[Item], training: dict[str, Any], progr
     figures |= plain(retrieval_report(pairs, images, encoder.encode_texts, "test"))
     calibrate(encoder, items, images).save(bundle / FILE)
     manifest = Bundle.load(bundle).manifest
-    finish_bundle(bundle, name=manifest.name, parameters=manifest.parameters, training=training | {"figures": figures})
+    image, parameters = manifest.image_tower, manifest.parameters
+    finish_bundle(bundle, name=manifest.name, image=image, parameters=parameters, training=training | {"figures": figures})
     return bundle
 
 

@@ -14,12 +14,13 @@ import torch
 from engine.datatypes import DIMENSIONS, Vectors
 from engine.encoders.texts import TextReader
 from engine.encoders.towers import Towers
+from engine.training.companion import train_companion
 from engine.training.corpus import Corpus, prepare, pretrained_towers, with_deeper_states
 from engine.training.evaluate import Recall, retrieval_report
 from engine.training.export import export_bundle
 from engine.training.features import Cut, Progress, digest_of_weights, means_of
 from engine.training.pairs import Split
-from engine.training.queries import QueryStage, heard, learn_queries
+from engine.training.queries import QueryStage, heard, learn_queries, with_vectors
 from engine.training.recognise import class_names, recognise
 from engine.training.release import release
 from engine.training.trainer import Model, Stage, Trainer, embed_pictures, embed_texts
@@ -57,8 +58,10 @@ def train_default(data: Path, output: Path, *, work: Path, seed: int = 0, progre
     model = train_heads(Model(towers, cut, corpus.teacher.shape[1]), corpus, HEADS, seed, report)
     model.cut = Cut(BLOCK, LAYER)
     model = train_from_cut(model, with_deeper_states(corpus, LAYER, work, report), TUNE, seed, report)
-    learn_queries(model, heard(model, corpus, work, seed, report), QUERIES, seed, report)
-    name_what_is_seen(model, corpus, work, report)
+    listening = heard(model, corpus, work, seed, report)
+    model, paired = train_companion(Towers(model.image, model.text), listening, BLOCK, work, seed, report)
+    learn_queries(model, with_vectors(listening, model, paired), QUERIES, seed, report)
+    name_what_is_seen(model, paired, work, report)
     torch.save(model.state_dict(), work / f"model-{seed}.pt")
     export_bundle(Towers(model.image, model.text), work, output, name="default", training={"seed": seed})
     return release(output, corpus.pairs.items, {"recipe": "default", "seed": seed}, report)

@@ -5,6 +5,7 @@ What is trained, for how long and at which rates is a `Stage`; the order of stag
 
 import logging
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -13,13 +14,13 @@ from jaxtyping import Bool, Float, Int64
 from torch import Tensor, nn
 
 from engine.datatypes import DIMENSIONS, Vectors
-from engine.encoders.towers import Towers
+from engine.encoders.towers import Backbone, Towers
 from engine.training.averaging import Averaged
 from engine.training.corpus import Corpus
 from engine.training.features import Cut, Progress
 from engine.training.imagenet import PseudoPictures
 from engine.training.losses import Temperature, distance_to_teacher, exact_cosines, prefix_cosines, symmetric_nce
-from engine.training.sampling import DEFAULT_COUNTS, Batch, Group, Sampler
+from engine.training.sampling import DEFAULT_COUNTS, DEFAULT_SLOTS, Batch, Group, Sampler, Slots
 
 log = logging.getLogger(__name__)
 ENCODE_BATCH = 256
@@ -32,13 +33,17 @@ PSEUDO_SEEDS = 6_000
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """One stage: how many steps, at which rates, what is trained besides the heads; a rate of 0 leaves a tower as it is."""
+    """One stage: how many steps, at which rates, what is trained besides the heads; a rate of 0 leaves a tower as it is.
+
+    `text_head_rate` is the text head's where it differs. `alone` is the share of the loss in which a companion works alone.
+    """
 
     name: str
     steps: int
     head_rate: float = 1e-3
     image_rate: float = 0.0
     text_rate: float = 0.0
+    text_head_rate: float | None = None
     weight_decay: float = 0.05
     warmup: int = 50
     smoothing: float = 0.03
@@ -47,7 +52,9 @@ class Stage:
     object_weight: float = 0.3
     prefix_weight: float = 0.2
     average: float = 0.95
-    counts: dict[str, int] = field(default_factory=lambda: dict(DEFAULT_COUNTS))
+    alone: float = 0.0
+    counts: Mapping[str, int] = field(default_factory=lambda: dict(DEFAULT_COUNTS))
+    slots: Mapping[str, Slots] = field(default_factory=lambda: dict(DEFAULT_SLOTS))
 
 
 class Model(nn.Module):
@@ -60,10 +67,35 @@ class Model(nn.Module):
         self.to_teacher = nn.Linear(towers.text.positions.shape[1], teacher_width)
 
     def pictures(self, cached: Float[Tensor, "b ..."]) -> Float[Tensor, "b 256"]:
-        """Embed cached maps, or pooled features."""
-        features = cached if cached.ndim == 2 else self.image.pool(self.image.run(cached, self.cut.block, len(self.image.blocks)))
-        embedded: Tensor = self.image.head(features)
+        """Embed cached maps, or features: see `seen`."""
+        embedded: Tensor = self.image.head(self.seen(cached))
         return embedded
+
+    def seen(self, cached: Float[Tensor, "b ..."]) -> Float[Tensor, "b f"]:
+        """Turn cached maps into features; features stay as they are; rows of `Beside` are features and maps in one."""
+        if cached.ndim > 2:
+            return self.image.pool(self.image.run(cached, self.cut.block, len(self.image.blocks)))
+        if self.cut.companion is None or cached.shape[1] == self.image.head.direct.in_features:
+            return cached
+        return torch.cat([cached[:, : self._width()], self._companion_features(cached[:, self._width() :])], dim=1)
+
+    def _companion_features(self, maps: Float[Tensor, "b m"]) -> Float[Tensor, "b f"]:
+        if self.image.companion is None or self.cut.companion is None:
+            raise ValueError("the model has no companion: its cached pictures must be maps or features of one network")
+        network, block = self.image.companion, self.cut.companion
+        with torch.autocast("cpu", torch.bfloat16):
+            features = network.pool(network.run(maps.reshape(-1, *network.map_shape(block)), block, len(network.blocks)))
+        return features.float()
+
+    def _width(self) -> int:
+        return self.image.features.out_channels
+
+    def embeddings(self, features: Float[Tensor, "b f"], stage: "Stage") -> list[tuple[float, Float[Tensor, "b 256"]]]:
+        """Embed features, with shares of the loss; a companion also has to find texts alone, the first network at its mean."""
+        if self.cut.companion is None:
+            return [(1.0, self.image.head(features))]
+        alone = torch.cat([self.image.head.mean()[: self._width()].expand(len(features), -1), features[:, self._width() :]], dim=1)
+        return [(1.0 - stage.alone, self.image.head(features)), (stage.alone, self.image.head(alone))]
 
     def text_features(self, states: Float[Tensor, "b t w"], mask: Float[Tensor, "b t"]) -> Float[Tensor, "b w"]:
         """Run cached token states to the end of the text tower and average them."""
@@ -71,16 +103,24 @@ class Model(nn.Module):
 
     def trainable(self, stage: Stage) -> list[dict[str, object]]:
         """Group what a stage trains by its rate; everything else is frozen."""
-        image = [
-            *(p for block in self.image.blocks[self.cut.block :] for p in block.parameters()),
-            *self.image.features.parameters(),
-        ]
-        heads = [*self.image.head.weights(), *self.text.head.weights(), *self.to_teacher.parameters()]
+        network: Backbone = self.image
+        first = self.cut.block
+        if self.image.companion is not None and self.cut.companion is not None:
+            network, first = self.image.companion, self.cut.companion
+        image = [*(p for block in network.blocks[first:] for p in block.parameters()), *network.features.parameters()]
+        heads = [*self.image.head.weights(), *self.to_teacher.parameters()]
+        words = [*self.text.head.weights()]
+        words_rate = stage.head_rate if stage.text_head_rate is None else stage.text_head_rate
         text = [*self.text.layers[self.cut.layer :].parameters()]
         for parameter in self.parameters():
             parameter.requires_grad_(False)
         groups: list[dict[str, object]] = [{"params": [*self.temperature.parameters()], "lr": 1e-3, "weight_decay": 0.0}]
-        for parameters, rate in ((heads, stage.head_rate), (image, stage.image_rate), (text, stage.text_rate)):
+        for parameters, rate in (
+            (heads, stage.head_rate),
+            (words, words_rate),
+            (image, stage.image_rate),
+            (text, stage.text_rate),
+        ):
             if rate and parameters:
                 groups.append({"params": parameters, "lr": rate})
         for group in groups:
@@ -108,7 +148,7 @@ class Trainer:
         averaged = Averaged(self.model, stage.average)
         optimizer = torch.optim.AdamW(self.model.trainable(stage), weight_decay=stage.weight_decay, betas=(0.9, 0.98))
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: share_of_rate(step, stage.steps, stage.warmup))
-        sampler = Sampler(self._corpus.pairs, self._corpus.usable(), stage.counts, self._seed)
+        sampler = Sampler(self._corpus.pairs, self._corpus.usable(), stage.counts, self._seed, stage.slots)
         for step, batch in enumerate(sampler.batches(stage.steps)):
             self.model.train()
             loss = self._loss(batch, stage)
@@ -128,12 +168,13 @@ class Trainer:
         classes = self._random.choice(len(self._rates), stage.objects, replace=False, p=self._rates)
         rows = [*(self._corpus.text_rows[group.texts] for group in batch.groups), self._names_of(classes)]
         features = self._text_features(np.concatenate(rows))
-        pictures = self._pictures(batch.pictures, classes)
         *texts, names = self.model.text.head(features).split([len(part) for part in rows])
         total = torch.zeros(())
         worth = [float(group.weights.sum()) for group in batch.groups]
-        for group, embedded, share in zip(batch.groups, texts, worth, strict=True):
-            total = total + share / sum(worth) * self._contrast(pictures, torch.cat([embedded, names]), group, stage)
+        for counted, pictures in self.model.embeddings(self._seen(batch.pictures, classes), stage):
+            for group, embedded, share in zip(batch.groups, texts, worth, strict=True):
+                nce = self._contrast(pictures, torch.cat([embedded, names]), group, stage)
+                total = total + counted * share / sum(worth) * nce
         taught = torch.from_numpy(self._corpus.teacher[np.concatenate(rows)])
         return total + stage.taught * distance_to_teacher(self.model.to_teacher(features), taught)
 
@@ -148,14 +189,14 @@ class Trainer:
         full, short = (symmetric_nce(logits, positive, weights, naming, stage.smoothing) for logits in (whole, prefix))
         return full + stage.prefix_weight * short
 
-    def _pictures(self, rows: Int64[np.ndarray, " b"], classes: Int64[np.ndarray, " c"]) -> Tensor:
-        """Embed pictures in one of their views, and after them pseudo-pictures of the classes."""
-        seen = torch.from_numpy(self._corpus.views.draw(rows, self._random))
-        with torch.autocast("cpu", torch.bfloat16, enabled=seen.ndim > 2):
-            pictures = self.model.pictures(seen)
+    def _seen(self, rows: Int64[np.ndarray, " b"], classes: Int64[np.ndarray, " c"]) -> Tensor:
+        """Turn pictures in one of their views into features, and after them pseudo-pictures of the classes."""
+        cached = torch.from_numpy(self._corpus.views.draw(rows, self._random))
+        with torch.autocast("cpu", torch.bfloat16, enabled=cached.ndim > 2):
+            features = self.model.seen(cached)
         seeds = self._pooled[self._random.integers(0, len(self._pooled), len(classes))]
         made = torch.from_numpy(self._pseudo.make(classes, seeds, self._random)).float()
-        return torch.cat([pictures.float(), self.model.image.head(made)])
+        return torch.cat([features.float(), made])
 
     def _text_features(self, rows: Int64[np.ndarray, " b"]) -> Tensor:
         unique, inverse = np.unique(rows, return_inverse=True)

@@ -6,11 +6,10 @@ Training draws one view of a picture a step; evaluation looks at pictures as the
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, Protocol, TypeAlias
 
 import numpy as np
 from jaxtyping import Float32, Int64, UInt8
-from numpy.typing import NDArray
 from PIL import Image
 
 View: TypeAlias = Literal["plain", "flipped", "cropped"]
@@ -20,11 +19,19 @@ CROP_ASPECT = 0.12  # the largest change of the aspect ratio, in natural logarit
 CHANCES: Mapping[View, float] = {"plain": 0.33, "flipped": 0.33, "cropped": 0.34}
 
 
+class Lookup(Protocol):
+    """Cached features of pictures, looked up by row: an array, or several beside each other."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, rows: Any, /) -> Any: ...  # noqa: ANN401  as NumPy declares it
+
+
 @dataclass(frozen=True, slots=True)
 class CachedView:
     """Features of some pictures under one view: `rows` are the items, ascending, in the order of `features`."""
 
-    features: NDArray[np.floating[Any]]
+    features: Lookup
     rows: Int64[np.ndarray, " n"]
 
     def places(self, rows: Int64[np.ndarray, " b"]) -> Int64[np.ndarray, " b"]:
