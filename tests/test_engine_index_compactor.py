@@ -261,8 +261,7 @@ def test_it_ends_with_the_process_that_started_it(collection: Collection, path: 
         process = int(told.read_text())
         assert alive(process)
         parent.kill()
-    patiently(lambda: not alive(process))
-    assert unlocked(path)
+    patiently(lambda: not alive(process) and unlocked(path))
     reopened = Collection.open(path, settings=SETTINGS)
     assert names(path) == set()  # what it left is gone
     assert answer(reopened) == expected
