@@ -117,7 +117,7 @@ def test_an_altered_file_is_named(folder: Path, tmp_path: Path, name: str) -> No
         Decoder.load(copy)
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", '{"format": 99}', '{"format": 1}', '{"format": 1, "files": {}}'])
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"format": 99}', '{"format": 1}', '{"format": 2}', '{"format": 2, "files": {}}'])
 def test_a_manifest_that_cannot_be_used_is_refused(tmp_path: Path, text: str) -> None:
     (tmp_path / MANIFEST).write_text(text)
     with pytest.raises(BundleError, match=r"decoder\.json"):
