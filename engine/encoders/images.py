@@ -3,8 +3,7 @@
 Here belong reading, checking, decoding and resizing of single pictures. Which pictures a product has, fetching them from the
 network and what an encoder does with the pixels do not.
 
-Every function is safe to call from several threads. Colour profiles (ICC) are ignored: an encoder sees no difference worth
-the time, and a profile is one more parser that hostile bytes could reach.
+Every function is safe to call from several threads. Colour profiles (ICC) are ignored: one more parser for hostile bytes.
 """
 
 import hashlib
@@ -40,8 +39,9 @@ from engine.errors import InvalidImage
 
 ENOUGH = 7 / 8
 """The share of the target's side that must be left by the cheap steps (JPEG's scaled decoding, averaging of whole blocks) before
-the exact bicubic one. The default towers learned from 224-pixel pictures enlarged to 256, so finer detail means nothing to
-them; a 1,000-pixel photo takes 2.6 ms instead of 4.5, and is found as well (`docs/decisions/0005-cheap-steps-of-decoding.md`)."""
+the exact bicubic one. The default towers learned from 224-pixel pictures enlarged to 256 (decision 0005)."""
+
+NEAR = 1 / 40  # a side so near the target's is not interpolated (500 decode to 250, for 256): lines are doubled (decision 0007)
 
 LARGE_PIXELS = 16_000_000
 """Pictures of more pixels that must be decoded whole are decoded one at a time in a process: this bounds the memory."""
@@ -101,8 +101,7 @@ def read_bytes(source: str | Path, limit: int) -> bytes:
 
 
 def _file_size(source: str | Path) -> int:
-    about = Path(source).stat()
-    if not stat.S_ISREG(about.st_mode):
+    if not stat.S_ISREG((about := Path(source).stat()).st_mode):
         raise InvalidImage(f"{str(source)!r} is not a file: name a picture file", reason="missing")
     return about.st_size
 
@@ -146,7 +145,9 @@ def _squashed(image: Image, size: int) -> Image:
     with _damage_named(image.format or "decoded"):
         image.load()  # first: loading a TIFF turns it upright itself
         turn = _TURNS.get(_orientation(image))
-        square = _averaged(_as_rgb(image), _enough(size)).resize((size, size), PillowImage.Resampling.BICUBIC)
+        small = _averaged(_as_rgb(image), _enough(size))
+        wide, high = (side if abs(side - size) <= NEAR * size else size for side in small.size)
+        square = small.resize((wide, high), PillowImage.Resampling.BICUBIC).resize((size, size), PillowImage.Resampling.NEAREST)
     square.info = {}
     return square if turn is None else square.transpose(turn)
 
