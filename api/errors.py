@@ -23,6 +23,7 @@ logger = logging.getLogger(__name__)
 MEDIA_TYPE = "application/problem+json"
 REQUEST_ID = "semblance.request_id"
 RETRY_AFTER_S = 1
+SHOWN_CHARACTERS = 60
 
 STATUSES: Mapping[type[errors.SemblanceError], int] = {
     errors.SemblanceError: 500,
@@ -148,7 +149,27 @@ def place_of(parts: Sequence[str | int]) -> str:
 def message_of(item: Mapping[str, Any]) -> str:
     """Write what is wrong there."""
     context = item.get("ctx", {}).get("error")
-    return _printable(f"the body is not JSON: {context}" if item["type"] == "json_invalid" and context else item["msg"])
+    if item["type"] == "json_invalid" and context:
+        return _printable(f"the body is not JSON: {context}")
+    return _printable(item["msg"] + _seen(item))
+
+
+def _seen(item: Mapping[str, Any]) -> str:
+    """Name a plain value that breaks a rule of pydantic's; our own rules name it themselves, and an address may hold a secret."""
+    value = item.get("input")
+    if item["type"] not in _RULES or not isinstance(value, str | int | float):
+        return ""
+    if isinstance(value, str) and _ADDRESS.search(value):
+        return ""
+    return f", not {_shortened(value)}"
+
+
+def _shortened(value: str | float) -> str:
+    if isinstance(value, str) and len(value) > SHOWN_CHARACTERS:
+        return f"{value[:SHOWN_CHARACTERS]!r}... of {len(value)} characters"
+    if isinstance(value, int) and value.bit_length() > 256:
+        return "a number of more than 77 digits"  # Python refuses to write the longest of them
+    return repr(value)
 
 
 def _printable(text: str) -> str:
@@ -160,3 +181,10 @@ _DETAILS: Mapping[int, str] = {
     404: "There is nothing at this address: `/docs` lists what there is.",
     405: "This address does not take that method: the header `Allow` lists those it takes.",
 }
+
+_ADDRESS = re.compile(r"://|^data:|^smb_")
+_RULES = frozenset(
+    "bool_parsing bool_type dict_type enum finite_number float_parsing float_type greater_than greater_than_equal int_from_float "
+    "int_parsing int_parsing_size int_type less_than less_than_equal list_type literal_error model_attributes_type model_type "
+    "string_pattern_mismatch string_too_long string_too_short string_type".split()
+)

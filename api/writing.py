@@ -52,11 +52,11 @@ def upsert_documents(engine: SearchEngine, collection: str, items: Sequence[obje
     return statuses
 
 
-def read_document(collection: Collection, id: str) -> Document:
-    """Read one document; raises `DocumentNotFound`."""
+def read_document(collection: Collection, name: str, id: str) -> Document:
+    """Read one document; raises `DocumentNotFound`. `name` is what the client calls the collection: it may be an alias."""
     document = collection.get([id])[0]
     if document is None:
-        raise DocumentNotFound(f"collection {collection.name!r} has no document {id!r}")
+        raise DocumentNotFound(f"collection {name!r} has no document {id!r}")
     return document
 
 
@@ -68,7 +68,7 @@ def patch_document(engine: SearchEngine, name: str, id: str, patch: DocumentPatc
     """
     collection = engine.collection(name)
     for _ in range(PATCH_ATTEMPTS):
-        stored = read_document(collection, id)
+        stored = read_document(collection, name, id)
         uploads: dict[str, bytes] = {}
         changed = _patched(stored, patch, uploads, read)
         if "images" in patch.model_fields_set:
@@ -134,5 +134,5 @@ def _id_of(item: object) -> str | None:
 
 
 def _explain(error: ValidationError) -> str:
-    parts = [f"{place_of(item['loc']) or 'item'}: {message_of(item)}" for item in error.errors(include_input=False)[:5]]
+    parts = [f"{place_of(item['loc']) or 'item'}: {message_of(item)}" for item in error.errors()[:5]]
     return "; ".join(parts)

@@ -60,3 +60,26 @@ def test_a_problem_has_a_stable_type_and_its_own_members():
     answer = problem({}, 422, "no", kind="InvalidFilter", column=3)
     assert b'"type":"urn:semblance:problem:invalid-filter"' in answer.body
     assert b'"column":3' in answer.body
+
+
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        ({"query": "mug", "k": 1_001}, "body.k: Input should be less than or equal to 1000, not 1001"),
+        ({"query": "mug", "target": "titel"}, "body.target: Input should be 'any', 'image' or 'title', not 'titel'"),
+        ({"query": "x" * 20_000}, f"not '{'x' * 60}'... of 20000 characters"),
+        ({"query": "mug", "where": 5}, "body.where: Input should be a valid string, not 5"),
+    ],
+)
+def test_a_broken_rule_names_the_value_that_was_seen(mugs, body, said):
+    answer = mugs.post("/v1/collections/shop/search/text", json=body)
+    assert answer.status_code == 422
+    assert said in answer.json()["detail"]
+
+
+@pytest.mark.parametrize("address", ["https://user:hunter2@host.example/a.png", "smb_0123456789ab_hunter2"])
+def test_a_value_that_may_hold_a_secret_is_not_repeated(mugs, address):
+    answer = mugs.post("/v1/collections/shop/search/text", json={"query": "mug", "k": address})
+    assert answer.status_code == 422
+    assert "body.k" in answer.json()["detail"]
+    assert "hunter2" not in answer.text

@@ -400,3 +400,12 @@ def test_an_upload_is_stored_as_a_picture_of_its_own_never_as_sent(mugs, toy_eng
     assert statuses(upsert(mugs, {"id": "poly", "title": "x", "images": [base64.b64encode(polyglot).decode()]})) == ["created"]
     assert b"<script>" not in mugs.get(f"{DOCUMENTS}/poly/image").content
     assert all(b"<script>" not in path.read_bytes() for path in (toy_engine.settings.data / "shop" / "media").iterdir())
+
+
+def test_what_is_missing_behind_an_alias_does_not_name_the_collection(mugs):
+    assert mugs.put("/v1/aliases/window", json={"collection": "shop"}).status_code == 200
+    for method, body in (("GET", None), ("PATCH", {"title": "x"}), ("DELETE", None)):
+        answer = mugs.request(method, "/v1/collections/window/documents/nope", json=body)
+        assert answer.status_code == 404
+        assert "collection 'window' has no document 'nope'" in answer.json()["detail"]
+        assert "shop" not in answer.text

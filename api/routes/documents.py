@@ -74,7 +74,7 @@ async def read_image(
 @router.get("/{id:rest}", summary="Show a product", response_model=DocumentOut, responses=READ_ERRORS)
 async def read(collection: CollectionName, id: DocumentId, services: ServicesDep) -> Response:
     """Show a product."""
-    document = await services.workers.run(lambda: read_document(services.engine.collection(collection), id))
+    document = await services.workers.run(lambda: read_document(services.engine.collection(collection), collection, id))
     return json_answer(_shown(collection, document))
 
 
