@@ -13,34 +13,39 @@ from engine.errors import InvalidCatalogue
 
 GUESSES: Mapping[str, Sequence[str]] = {
     "id": (
-        "id product_id productid item_id itemid article_id sku product_sku item_sku handle variant_sku asin parent_asin "
-        "uniq_id unique_id uuid object_id _id gtin ean barcode upc item_number article_number artikelnummer artnr code "
-        "product_code url_key slug 编号 商品编号 商品id 商品コード referencia référence"
+        "id product_id productid item_id itemid article_id sku product_sku item_sku handle variant_sku asin parent_asin uniq_id "
+        "unique_id uuid object_id _id gtin ean barcode upc item_number article_number artikelnummer artikelnr artikel_id "
+        "artikelcode artnr produktnummer produktnr produkt_id bestellnummer bestellnr code product_code url_key slug artikel "
+        "商品编号 商品编码 商品id 商品货号 产品编号 产品编码 产品id 货号 款号 商家编码 编号 编码 商品コード referencia "
+        "référence"
     ).split(),
     "title": (
         "title name product_title product_name productDisplayName product_display_name display_name item_name prod_name "
-        "title_en label caption heading headline titel bezeichnung produktname titre nom titulo título nombre titolo nome "
-        "标题 名称 商品名称 商品名 商品标题 タイトル"
+        "title_en label caption heading headline titel bezeichnung artikelbezeichnung produktbezeichnung artikelname "
+        "produktname produkttitel titre nom titulo título nombre titolo nome artikel produkt 标题 名称 商品名称 商品名 商品标题 "
+        "产品名称 产品名 产品标题 宝贝标题 宝贝名称 品名 タイトル"
     ).split(),
     "description": (
         "description product_description body body_html long_description detail_desc description_en short_description details "
-        "text content about beschreibung descripcion descripción descrizione descrição 描述 商品描述 説明"
+        "text content about beschreibung artikelbeschreibung produktbeschreibung langbeschreibung langtext kurzbeschreibung "
+        "descripcion descripción descrizione descrição 描述 商品描述 产品描述 商品详情 产品详情 详情 商品简介 简介 説明"
     ).split(),
     "image": (
         "image images image_path image_paths image_link image_links image_url image_urls image_src image_file image_filename "
         "main_image main_image_url primary_image img imgs img_url img_path img_src imgurl photo photos photo_url picture "
         "pictures picture_url image_1 image_url_1 image_link_1 img_1 photo_1 picture_1 image_0 filename file file_name filepath "
-        "file_path thumbnail thumbnail_url bild bilder bild_url foto fotos imagen imagenes immagine imagem 图片 图片链接 主图 "
-        "商品图片 画像 link_image large_image hi_res"
+        "file_path thumbnail thumbnail_url bild bilder bild_url bildlink bildpfad bilddatei bild_1 hauptbild artikelbild "
+        "produktbild abbildung foto fotos foto_url imagen imagenes immagine imagem 图片 图片链接 图片地址 图片路径 图片网址 "
+        "图片文件 主图 主图链接 商品图片 商品主图 产品图片 图片1 照片 画像 link_image large_image hi_res"
     ).split(),
 }
 FIELDS = tuple(GUESSES)
 PRICES = (
-    "price variant_price regular_price price_amount current_price unit_price list_price preis verkaufspreis vk_preis prix precio "
-    "prezzo preço 价格 售价 価格"
+    "price variant_price regular_price price_amount current_price unit_price list_price preis verkaufspreis vk_preis artikelpreis "
+    "bruttopreis einzelpreis prix precio prezzo preço 价格 售价 商品价格 销售价 单价 零售价 価格"
 ).split()
 """Names of the column that becomes the attribute `price`, which the search page shows, where no column has that name."""
-_MORE_IMAGES = re.compile(r"(?:additional)?(image|img|photo|picture)s?(?:link|url|path|src|file)?s?(\d{1,2})?")
+_MORE_IMAGES = re.compile(r"(?:additional)?(image|img|photo|picture|bild|foto|图片)s?(?:link|url|path|src|file)?s?(\d{1,2})?")
 
 
 @dataclass(frozen=True, slots=True)

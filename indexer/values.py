@@ -36,7 +36,7 @@ _POINT = re.compile(r"-?(?:[0-9]+|[0-9]{1,3}(?:[,'\u00a0\u202f ][0-9]{3})+)\.[0-
 _COMMA = re.compile(r"-?(?:[0-9]+|[0-9]{1,3}(?:[.'\u00a0\u202f ][0-9]{3})+),[0-9]{1,2}")
 _TAG = re.compile(r"</?[a-z][a-z0-9]*(?:\s[^<>]*)?/?>|<!--.*?-->", re.IGNORECASE | re.DOTALL)
 _UNSEEN = re.compile(r"<(script|style)\b.*?</\1\s*>", re.IGNORECASE | re.DOTALL)
-_MONEY_NAMES = ("price", "preis", "prix", "precio", "prezzo", "preço", "cost", "msrp", "价格", "售价", "価格")
+_MONEY_NAMES = ("price", "preis", "prix", "precio", "prezzo", "preço", "cost", "msrp", "价格", "售价", "单价", "価格")
 
 
 def number_of(text: str) -> int | float | None:

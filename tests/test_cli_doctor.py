@@ -8,6 +8,7 @@ import pytest
 from typer.testing import CliRunner
 
 from cli import findings, requirements
+from cli.doctor import PURPOSES
 from cli.main import app
 from engine.config import load_settings
 from engine.errors import BundleError
@@ -37,7 +38,22 @@ def test_a_working_installation_is_healthy(tmp_path):
 def test_in_words(tmp_path):
     result = CliRunner().invoke(app, ["doctor", "--data", str(tmp_path)])
     assert result.exit_code == 0
-    assert result.stdout.endswith("all is well\n")
+    assert "all is well\n" in result.stdout
+
+
+def test_what_works_comes_first_and_each_missing_extra_is_one_line_after_it(tmp_path, monkeypatch):
+    lines = ["numpy>=2.0", "no-such-torch>=2.9; extra == 'models'", "no-such-voice>=1.0; extra == 'voice'"]
+    monkeypatch.setattr(metadata, "requires", lambda name: lines)
+    works, _, rest = CliRunner().invoke(app, ["doctor", "--data", str(tmp_path)]).stdout.partition("all is well\n")
+    assert "models" not in works
+    lines = [line.split() for line in rest.strip().splitlines()[1:]]
+    assert [line[0] for line in lines] == ["models", "voice"]
+    assert lines[0][-3:] == ["pip", "install", "'semblance[models]'"]
+    assert "hub" in lines[0]
+
+
+def test_every_extra_has_a_purpose():
+    assert set(requirements.requirements()) - {""} <= set(PURPOSES)
 
 
 def test_a_broken_bundle_is_named(tmp_path, monkeypatch):

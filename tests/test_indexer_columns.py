@@ -23,6 +23,13 @@ from indexer.columns import plan_columns
         (["ASIN", "Product Name", "Image URL"], "ASIN", "Product Name", None, ("Image URL",)),
         (["编号", "标题", "图片"], "编号", "标题", None, ("图片",)),
         (["id", "image", "imageAlt"], "id", None, None, ("image",)),
+        (["Artikelnummer", "Artikel", "Langtext", "Bild", "Bild 2"], "Artikelnummer", "Artikel", "Langtext", ("Bild", "Bild 2")),
+        (["Artikel", "Bezeichnung", "Beschreibung", "Bild-URL"], "Artikel", "Bezeichnung", "Beschreibung", ("Bild-URL",)),
+        (["Artikel-Nr.", "Artikelname", "Hauptbild"], "Artikel-Nr.", "Artikelname", None, ("Hauptbild",)),
+        (["EAN", "Artikel", "Produktbild"], "EAN", "Artikel", None, ("Produktbild",)),
+        (["商品编号", "商品名称", "商品详情", "商品主图"], "商品编号", "商品名称", "商品详情", ("商品主图",)),
+        (["货号", "品名", "图片1", "图片2"], "货号", "品名", None, ("图片1", "图片2")),
+        (["SKU", "产品名称", "图片地址"], "SKU", "产品名称", None, ("图片地址",)),
     ],
 )
 def test_guesses(names, id, title, description, images):
