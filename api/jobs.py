@@ -11,7 +11,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any, Protocol, TypeAlias
 
@@ -24,6 +24,7 @@ logger = logging.getLogger(__name__)
 FOLDER = "_jobs"
 ATTEMPTS = 3
 IDLE_S = 0.25
+AGAIN_S = 1.0
 ASK_EVERY_S = 0.2
 FAILED_INSIDE = "The job failed inside the server; its log has the reason under the job's id."
 
@@ -171,8 +172,23 @@ class _Runner(threading.Thread):
             if state == "failed":
                 trace = error if message == FAILED_INSIDE else None
                 logger.warning("job %s (%s) failed: %s: %s", job.id, job.kind, type(error).__name__, error, exc_info=trace)
-        course.tell_the_last()
-        self._store.settle(job.id, state, message, result)
+        self._settle(course, job, state, message, result)
+
+    def _settle(self, course: "_Course", job: Job, state: State, message: str, result: Mapping[str, Any] | None) -> None:
+        """Write how a job ended, as soon as the disk lets us: a job whose end is not written would run for ever."""
+        refused = False
+        while True:
+            try:
+                course.tell_the_last()
+                self._store.settle(job.id, state, message, result)
+                return
+            except StorageError as error:
+                if self._stopping.is_set():
+                    raise  # the next process finds the job running, and starts it again
+                if not refused:
+                    logger.error("job %s (%s) is %s, which cannot be written yet: %s", job.id, job.kind, state, error)
+                refused = True
+                self._stopping.wait(AGAIN_S)
 
 
 class _Course:
@@ -190,7 +206,8 @@ class _Course:
         if preview is None and now - self._told < ASK_EVERY_S:
             return
         self._told, self._held = now, None
-        self._store.note(self._job.id, progress, message, preview)
+        with suppress(StorageError):  # a disk that is full for a moment need not end the work; what comes next is told again
+            self._store.note(self._job.id, progress, message, preview)
 
     def tell_the_last(self) -> None:
         """Write the last report if it came too fast after the one before."""
@@ -201,7 +218,8 @@ class _Course:
         now = time.monotonic()
         if not self._cancel and now - self._asked >= ASK_EVERY_S:
             self._asked = now
-            self._cancel = self._store.get(self._job.id).cancel
+            with suppress(StorageError):
+                self._cancel = self._store.get(self._job.id).cancel
         return self._cancel or self._stopping.is_set()
 
     def outcome(self) -> State:

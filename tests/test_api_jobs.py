@@ -326,3 +326,66 @@ def test_several_processes_put_a_damaged_file_aside_once(tmp_path):
     assert len(list(tmp_path.glob("_jobs.damaged-*.sqlite"))) == 1
     for store in stores:
         store.close()
+
+
+class FullDisk(JobStore):
+    """A store whose disk is full for a while: it can be neither read nor written then."""
+
+    full = False
+
+    def _rows(self, where, values):
+        self._check()
+        return super()._rows(where, values)
+
+    def _change(self, what, where, values):
+        self._check()
+        return super()._change(what, where, values)
+
+    def _check(self):
+        if self.full:
+            raise StorageError("no space left")
+
+
+def test_the_end_of_a_job_is_written_when_the_disk_has_room_again(tmp_path, monkeypatch):
+    monkeypatch.setattr("api.jobs.AGAIN_S", 0.02)
+    store, filled = FullDisk(tmp_path), threading.Event()
+    jobs = Jobs(tmp_path, store=store)
+
+    def run(job, report, cancelled):
+        store.full = True
+        assert not cancelled()
+        report({"read": 7})
+        filled.set()
+        return {"read": 7}
+
+    jobs.register("import", run)
+    job = jobs.submit("import", {})
+    assert filled.wait(10)
+    time.sleep(0.2)
+    store.full = False
+    assert ended(jobs, job.id).state == "done"
+    assert ended(jobs, job.id).result == {"read": 7}
+    store.full = True
+    jobs.close()
+
+
+def test_a_job_is_cancelled_though_its_disk_refused_for_a_while(tmp_path, monkeypatch):
+    monkeypatch.setattr("api.jobs.AGAIN_S", 0.02)
+    monkeypatch.setattr("api.jobs.ASK_EVERY_S", 0.0)
+    store, running = FullDisk(tmp_path), threading.Event()
+    jobs = Jobs(tmp_path, store=store)
+
+    def run(job, report, cancelled):
+        store.full = True
+        for _ in range(3):
+            assert not cancelled()
+        store.full = False
+        running.set()
+        return until_cancelled(job, report, cancelled)
+
+    jobs.register("import", run)
+    job = jobs.submit("import", {})
+    assert running.wait(10)
+    jobs.cancel(job.id)
+    assert ended(jobs, job.id).state == "cancelled"
+    jobs.close()
