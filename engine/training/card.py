@@ -14,7 +14,7 @@ trained to work alone.
 ## What is inside
 | part | from | parameters |
 |---|---|---|
-| image tower | EfficientNet-Lite2 (ImageNet), a new head | {image:,} |
+| image tower | EfficientNet-Lite2 and, beside it, Lite0 (both ImageNet), a new head over both | {image:,} |
 | text tower | multilingual-e5-small, a new head | {text:,} |
 | token vectors | multilingual-e5-small, pruned to the languages served, 4 bits a weight | {tokens:,} |
 
