@@ -48,7 +48,7 @@ STATUSES: Mapping[type[errors.SemblanceError], int] = {
     errors.KeyCollision: 409,
     errors.GenerationCancelled: 409,
     errors.FetchError: 422,
-    errors.StorageError: 500,
+    errors.StorageError: 507,
     errors.CollectionBusy: 503,
     errors.CollectionCorrupt: 500,
     errors.Unavailable: 503,
@@ -60,6 +60,7 @@ STATUSES: Mapping[type[errors.SemblanceError], int] = {
 PUBLIC_DETAILS: Mapping[int, str] = {
     500: "The server failed on this request. Its log has the reason under the request id.",
     503: f"The server cannot take this request now: try again in {RETRY_AFTER_S} s.",
+    507: "The disk of the server refuses: it is full, cannot be written, or fails. The log has the reason under the request id.",
     504: "The request took longer than the server allows: ask for less, or try again.",
 }
 
@@ -108,7 +109,7 @@ async def _on_engine_error(request: Request, error: Exception) -> Response:
     kind = type(error).__name__
     if status >= 500:
         logger.log(
-            logging.ERROR if status == 500 else logging.WARNING,
+            logging.ERROR if status in (500, 507) else logging.WARNING,
             "request %s failed: %s: %s",
             request.scope.get(REQUEST_ID),
             kind,

@@ -128,7 +128,7 @@ class Idempotency:
             earlier = await asyncio.to_thread(self._answers.claim, name, _request_digest(scope, body))
         except StorageError:
             logger.exception("request %s cannot be made repeatable", scope.get(REQUEST_ID))
-            await problem(scope, 503)(scope, receive, send)
+            await problem(scope, 507)(scope, receive, send)
             return
         if earlier is None:
             await self._first(name, body, scope, receive, send)

@@ -4,6 +4,7 @@ Both take as long as the collection is large, so they are jobs. What a snapshot 
 `api.jobs`.
 """
 
+import logging
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -14,8 +15,10 @@ from uuid import uuid4
 from api.jobs import JobEnded, Jobs, Report
 from api.jobstore import Job
 from engine.archive import Told
-from engine.errors import NotFound
+from engine.errors import CollectionCorrupt, NotFound
 from engine.search import SearchEngine
+
+logger = logging.getLogger(__name__)
 
 TAKE, RESTORE = "snapshot", "restore"
 FOLDER = "_snapshots"
@@ -56,7 +59,11 @@ class Snapshots:
 
     def _restore(self, job: Job, report: Report, cancelled: Callable[[], bool]) -> Mapping[str, Any]:
         source = self.find(job.request["collection"], job.request["snapshot"])
-        return asdict(self._engine.library.restore(source, str(job.collection), told=_telling(report, cancelled)))
+        try:
+            return asdict(self._engine.library.restore(source, str(job.collection), told=_telling(report, cancelled)))
+        except CollectionCorrupt as error:
+            logger.error("job %s: %s", job.id, error)
+            raise JobEnded(f"the snapshot {source.name} is damaged, or of another version: take another one") from error
 
 
 def described(collection: str, path: Path) -> dict[str, object]:

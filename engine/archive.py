@@ -35,6 +35,9 @@ from engine.unfinished import unfinished
 MANIFEST = "manifest.json"
 FORMAT = 1
 BLOCK = 2**20
+MANIFEST_BYTES = 8_000
+"""Most bytes of the manifest for each file, and for the path of the folder: a larger one is refused before it is read."""
+
 _MEMBER = re.compile(rf"{re.escape(ABOUT)}|{re.escape(DATABASE)}|{re.escape(tuning.FILE)}|media/[0-9a-f]+\.webp")
 
 Told: TypeAlias = Callable[[int, int], None]
@@ -156,8 +159,10 @@ def _extract(source: Path, folder: Path, told: Told) -> str:
                 # A sparse file of a few bytes may claim to be larger than any disk.
                 file = archive.extractfile(entry) if entry.isreg() and not entry.issparse() else None
                 if file is None or not (entry.name == MANIFEST or _MEMBER.fullmatch(entry.name)):
-                    raise InvalidInput(f"{source} holds {entry.name[:80]!r}: it is no snapshot of a collection")
+                    raise InvalidInput(f"{source.name} holds {entry.name[:80]!r}: it is no snapshot of a collection")
                 if entry.name == MANIFEST:
+                    if entry.size > MANIFEST_BYTES * (1 + len(digests)):
+                        raise InvalidInput(f"{source.name} has a manifest of {entry.size} bytes for {len(digests)} files: damaged")
                     manifest = orjson.loads(file.read())
                     continue
                 digested = _Digested(file, lambda done, before=entry.offset_data: told(before + done, total))  # type: ignore[misc]
@@ -165,26 +170,26 @@ def _extract(source: Path, folder: Path, told: Told) -> str:
                     shutil.copyfileobj(digested, target, BLOCK)
                 digests[entry.name] = digested.digest
     except FileNotFoundError:
-        raise InvalidInput(f"there is no snapshot {source}: check the path") from None
+        raise InvalidInput(f"there is no snapshot {source.name}: check the path") from None
     except (tarfile.TarError, orjson.JSONDecodeError, EOFError) as error:
-        raise CollectionCorrupt(f"the snapshot {source} is damaged ({error}): take another one") from error
+        raise CollectionCorrupt(f"the snapshot {source.name} is damaged ({error}): take another one") from error
     return _vouched(source, manifest, digests)
 
 
 def _vouched(source: Path, manifest: object, digests: Mapping[str, str]) -> str:
     """Compare with the manifest; returns the folder that the snapshot was made from."""
     if not isinstance(manifest, dict):
-        raise CollectionCorrupt(f"the snapshot {source} is not whole: its end is missing; take another one")
+        raise CollectionCorrupt(f"the snapshot {source.name} is not whole: its end is missing; take another one")
     files, former = manifest.get("files"), manifest.get("path")
     if manifest.get("format") != FORMAT or not isinstance(files, dict) or not isinstance(former, str):
         raise CollectionCorrupt(
-            f"the snapshot {source} has format {manifest.get('format')!r}, this version reads {FORMAT}: upgrade"
+            f"the snapshot {source.name} has format {manifest.get('format')!r}, this version reads {FORMAT}: upgrade"
         )
     if not {ABOUT, DATABASE} <= digests.keys():
-        raise InvalidInput(f"{source} holds no {DATABASE} or no {ABOUT}: it is no snapshot of a collection")
+        raise InvalidInput(f"{source.name} holds no {DATABASE} or no {ABOUT}: it is no snapshot of a collection")
     for name in files.keys() | digests.keys():
         if digests.get(name) != files.get(name):
-            raise CollectionCorrupt(f"{name} in the snapshot {source} is not as written: its digest differs; take another one")
+            raise CollectionCorrupt(f"{name} in the snapshot {source.name} is not as written: its digest differs; take another one")
     return former
 
 

@@ -185,7 +185,7 @@ def test_too_large_a_body_is_still_413_and_a_slow_one_does_not_hang(mugs):
 def test_where_answers_cannot_be_kept_the_write_is_not_made(mugs, toy_engine):
     (toy_engine.settings.data / FILE).mkdir()
     answer = mugs.put("/v1/collections/new", headers={"idempotency-key": "k1"})
-    assert answer.status_code == 503
+    assert answer.status_code == 507
     assert str(toy_engine.settings.data) not in answer.text
     assert mugs.get("/v1/collections/new").status_code == 404
 

@@ -9,6 +9,7 @@ from starlette.testclient import TestClient
 from api.app import create_app
 from api.jobstore import Job, JobStore, new_id
 from api.keys import KeyRequest, KeyRing
+from engine.errors import StorageError
 
 SNAPSHOTS = "/v1/collections/shop/snapshots"
 
@@ -153,3 +154,28 @@ def test_products_are_removed_by_filter(mugs):
     twice = mugs.delete("/v1/collections/shop/documents", params=[("where", "title exists"), ("where", "title contains 'green'")])
     assert (twice.status_code, "join them with `and`" in twice.json()["detail"]) == (422, True)
     assert mugs.get("/v1/collections/shop").json()["documents"] == 4
+
+
+@pytest.mark.parametrize("harm", [b"", b"x" * 5_000, b"damaged"])
+def test_a_restore_that_fails_says_why_and_names_no_path(mugs, toy_engine, harm):
+    name = ended(mugs, mugs.post(SNAPSHOTS))["result"]["snapshot"]
+    file = toy_engine.settings.data / "_snapshots" / "shop" / name
+    whole = file.read_bytes()
+    file.write_bytes(whole.replace(b"red mug", b"rad mug") if harm == b"damaged" else harm)
+    job = ended(mugs, mugs.post("/v1/collections/again/restore", json={"collection": "shop", "snapshot": name}))
+    assert job["state"] == "failed"
+    assert name in job["message"]
+    assert str(toy_engine.settings.data) not in job["message"]
+    assert mugs.get("/v1/collections/again").status_code == 404
+
+
+def test_a_disk_that_refuses_a_write_is_said_as_such_while_searches_go_on(mugs, toy_engine, monkeypatch):
+    def refused(self, *arguments, **options):
+        raise StorageError(f"no space left to write {self.path}")
+
+    monkeypatch.setattr(type(toy_engine.collection("shop")), "delete", refused)
+    answer = mugs.delete("/v1/collections/shop/documents/p1")
+    assert (answer.status_code, answer.json()["title"]) == (507, "Storage error")
+    assert "disk" in answer.json()["detail"]
+    assert str(toy_engine.settings.data) not in answer.text
+    assert mugs.post("/v1/collections/shop/search/text", json={"query": "red"}).status_code == 200

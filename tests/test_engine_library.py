@@ -243,6 +243,18 @@ def test_a_snapshot_reaches_nothing_but_its_own_folder(
     assert sorted(tmp_path.rglob("*")) == before
 
 
+def test_a_manifest_too_large_for_its_files_is_refused_before_it_is_read(engine: SearchEngine, tmp_path: Path):
+    target = tmp_path / "shop.snapshot"
+    engine.library.snapshot("shop", target)
+    with tarfile.open(target, "a", format=tarfile.PAX_FORMAT) as archive:
+        body = b"[" * 10_000_000
+        entry = tarfile.TarInfo("manifest.json")
+        entry.size = len(body)
+        archive.addfile(entry, io.BytesIO(body))
+    with pytest.raises(InvalidInput, match=r"^shop\.snapshot has a manifest of 10000000 bytes"):
+        engine.library.restore(target, "again")
+
+
 def repacked(source: Path, target: Path, change: Callable[[Path], None]) -> None:
     """Change the files of a snapshot, and let its manifest vouch for what they are now."""
     with tempfile.TemporaryDirectory() as folder, tarfile.open(source) as archive:
