@@ -14,7 +14,7 @@ from engine.index import lexical
 from engine.index.lexical import LENGTH_SHARE, SATURATION, Lexical, LexicalWriter
 from engine.index.matches import contenders
 from engine.index.wording import EXACT, Statistics, Wording
-from engine.index.words import MAX_COUNT, MAX_WORDS, asked, counted, digest, fold, whole, words
+from engine.index.words import MAX_COUNT, MAX_WORDS, _in_any_script, asked, counted, digest, fold, whole, words
 
 
 @pytest.mark.parametrize(
@@ -33,6 +33,17 @@ from engine.index.words import MAX_COUNT, MAX_WORDS, asked, counted, digest, fol
 )
 def test_texts_are_cut_into_words(text, expected):
     assert list(words(text)) == expected
+
+
+@given(st.text("aBz09-./_'&+ \t\x1c,;é’ß鞋", max_size=20))
+def test_plain_words_are_cut_by_the_rule_of_any_script(text):
+    assert words(text) == list(_in_any_script(fold(text), single=True))
+
+
+@given(st.text(st.characters(codec="ascii"), max_size=20))
+def test_the_short_way_of_plain_text_folds_and_digests_as_the_long_way(text):
+    assert f"{fold(text)}e" == fold(f"{text}é")
+    assert whole(text) == whole(f"{text}🛍")  # of which only letters and digits count
 
 
 def test_a_query_asks_for_pairs_where_there_are_pairs_and_for_each_word_once():

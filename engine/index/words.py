@@ -11,7 +11,6 @@ import hashlib
 import itertools
 import re
 import unicodedata
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TypeAlias
 
@@ -32,6 +31,9 @@ _ACCENTS = re.compile("[\u0300-\u036f]")
 _SIGN = r"(?:[^\W_]|[\u0591-\u05bd\u064b-\u065f\u0900-\u0963\u0970-\u0dff\u0e31-\u0e4e\u0eb1-\u0ecd\u102b-\u103e\u17b4-\u17d3])"
 _COMPOUND = re.compile(rf"{_SIGN}+(?:[-./_'’&+]{_SIGN}+)*")
 _PART = re.compile(f"{_SIGN}+")
+# The same of folded ASCII, which most words are, in a third of the time.
+_PLAIN_COMPOUND = re.compile(r"[a-z0-9]+(?:[-./_'&+][a-z0-9]+)*")
+_PLAIN_PART = re.compile("[a-z0-9]+")
 # Han, kana, Hangul, Thai, Lao, Myanmar, Khmer
 _UNSPACED = re.compile(
     "[\u2e80-\u2fdf\u3005-\u3007\u3040-\u30ff\u31f0-\u31ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7af\uf900-\ufaff"
@@ -42,17 +44,37 @@ _LETTERS_OR_DIGITS = re.compile(r"\d+|\D+")
 
 def fold(text: str) -> str:
     """Fold what a typist does not tell apart: width and ligatures, case, accents of Latin, Greek and Cyrillic letters."""
+    if text.isascii():
+        return text.lower()
     folded = unicodedata.normalize("NFKC", text).casefold()
     return folded if folded.isascii() else unicodedata.normalize("NFC", _ACCENTS.sub("", unicodedata.normalize("NFD", folded)))
 
 
-def words(text: str, *, single: bool = True) -> Iterator[str]:
+def words(text: str, *, single: bool = True) -> list[str]:
     """Cut a text into words, in order; `single` also gives the single characters of unspaced scripts, for documents."""
-    for match in _COMPOUND.finditer(fold(text)):
-        compound = match[0]
-        if compound.isalnum() and compound.isascii():
+    found: list[str] = []
+    for token in fold(text).split():
+        if not token.isascii():
+            found += _in_any_script(token, single)
+        elif token.isalnum():
+            found.append(token)
+        else:
+            found += _plain(token)
+    return found
+
+
+def _plain(folded: str) -> Iterator[str]:
+    for compound in _PLAIN_COMPOUND.findall(folded):
+        if compound.isalnum():
             yield compound
-            continue
+        else:
+            parts = _PLAIN_PART.findall(compound)
+            yield from parts
+            yield "".join(parts)
+
+
+def _in_any_script(folded: str, single: bool) -> Iterator[str]:
+    for compound in _COMPOUND.findall(folded):
         parts = _PART.findall(compound)
         for part in parts:
             yield from _spaced(part, single)
@@ -91,7 +113,8 @@ def digest(word: str) -> int:
 
 def whole(code: str) -> int:
     """Digest an id or article number as a whole: its letters and digits without case or separators. No word has this digest."""
-    return digest("\0" + "".join(_PART.findall(fold(code))))
+    folded = fold(code)
+    return digest("\0" + "".join((_PLAIN_PART if folded.isascii() else _PART).findall(folded)))
 
 
 def counted(id: str, title: str, description: str, attributes: Attributes) -> Counted:
@@ -99,7 +122,7 @@ def counted(id: str, title: str, description: str, attributes: Attributes) -> Co
 
     The id, and every attribute that has a digit and so may be an article number, are also there as a whole.
     """
-    counts: Counter[str] = Counter()
+    counts: dict[str, int] = {}
     for text in (id, title, *_texts(attributes)):
         _count(counts, text, NAMED)
     _count(counts, description, TOLD)
@@ -109,11 +132,12 @@ def counted(id: str, title: str, description: str, attributes: Attributes) -> Co
     return _arrays(found)
 
 
-def _count(counts: Counter[str], text: str, weight: int) -> None:
+def _count(counts: dict[str, int], text: str, weight: int) -> None:
     for word in words(text):
-        if len(counts) >= MAX_WORDS and word not in counts:
+        before = counts.get(word, 0)
+        if not before and len(counts) >= MAX_WORDS:
             return
-        counts[word] += weight
+        counts[word] = before + weight
 
 
 def _texts(attributes: Attributes) -> Iterator[str]:
