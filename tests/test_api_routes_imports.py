@@ -322,3 +322,13 @@ def running(pid):
         return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
     except OSError:
         return False
+
+
+def test_an_upload_that_has_no_place_to_go_is_said_to_be_the_disks_fault(imports, toy_engine, monkeypatch):
+    toy_engine.ensure("shop")
+    place = toy_engine.settings.data / "a file"
+    place.touch()
+    monkeypatch.setattr("api.routes.imports.folder_of", lambda data, id: place / id)
+    answer = send(imports, FEED)
+    assert (answer.status_code, answer.json()["title"]) == (507, "Storage error")
+    assert str(place) not in answer.text

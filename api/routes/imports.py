@@ -26,7 +26,7 @@ from api.schemas.imports import ImportErrors, ImportRequest, upload_body
 from api.schemas.jobs import IMPORT_JOB
 from api.services import Services, ServicesDep
 from api.uploads import is_json
-from engine.errors import CollectionNotFound, InvalidInput, NotFound
+from engine.errors import CollectionNotFound, InvalidInput, NotFound, StorageError
 
 router = APIRouter(prefix="/v1/collections/{collection}/imports", tags=["jobs"], route_class=StrictRoute)
 
@@ -141,7 +141,10 @@ async def _submit(services: Services, request: Request, collection: str, asked: 
 async def _uploaded(id: str, request: Request, services: Services) -> dict[str, Any]:
     """Read an upload into the job's folder."""
     folder = folder_of(services.settings.data, id)
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise StorageError(f"{folder} cannot be made ({error}): check its permissions and its disk") from error
     arriving = folder / "catalogue"
     try:
         name = await services.uploads.save(request, arriving)
