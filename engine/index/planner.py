@@ -251,12 +251,9 @@ def _scored(part: Segment | Delta, asked: _Asked, pairs: Pairs) -> tuple[np.ndar
         np.clip(part.rows(view).rescore_pairs(asked.vectors, owners, documents), -1.0, 1.0) for view in VIEWS
     )  # fp16 rounds past 1
     none, keys = np.zeros(len(documents), np.float32), part.keys[documents]
-
-    def fused(depth: Depth) -> Float32[np.ndarray, " n"]:
-        return fuse(image, title, depth.weights[0] if len(asked) == 1 else depth.weights[owners])
-
-    cosines = fused(asked.depth)
-    beside = None if asked.plain is None else Found(keys, fused(asked.plain), image, title, none, none)
+    at: int | np.ndarray = 0 if len(asked) == 1 else owners
+    cosines = fuse(image, title, asked.depth.weights[at])
+    beside = None if asked.plain is None else Found(keys, fuse(image, title, asked.plain.weights[at]), image, title, none, none)
     if asked.wordings is None:
         return owners, Found(keys, cosines, image, title, none, none), beside
     words, lifts = np.zeros((2, len(documents)), np.float32)
