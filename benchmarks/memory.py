@@ -95,7 +95,7 @@ class Together:
         for name, mine in parent.items():
             theirs = sum(held[name] for held in children)
             if mine + theirs > self.sum.get(name, 0):
-                self.sum[name], self.at[name] = mine + theirs, [mine, theirs]
+                self.sum[name], self.at[name] = round(mine + theirs, 1), [mine, theirs]
             self.parent[name] = max(self.parent.get(name, 0), mine)
             self.child[name] = max(self.child.get(name, 0), theirs)
 
@@ -116,7 +116,9 @@ def _held(pid: int) -> dict[str, float]:
 def _children() -> Iterator[int]:
     for task in Path("/proc/self/task").iterdir():
         with suppress(OSError):
-            yield from map(int, (task / "children").read_text(encoding="ascii").split())
+            for pid in (task / "children").read_text(encoding="ascii").split():
+                if b"engine.index.compactor" in Path(f"/proc/{pid}/cmdline").read_bytes():
+                    yield int(pid)
 
 
 def _fill(onto: Path, fingerprint: str, encoder: str, rows: int) -> None:
