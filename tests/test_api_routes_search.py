@@ -335,8 +335,8 @@ def test_options_that_mean_nothing_are_refused(mugs, options):
     ("facet", "detail"),
     [
         (5, 'body.facets.0: give the name of an attribute, or {"name": ...}'),
-        ("", "body.facets.0: String should have at least 1 character"),
-        ({"name": "a", "limit": 0}, "body.facets.0.limit: Input should be greater than or equal to 1"),
+        ("", "body.facets.0: String should have at least 1 character, not ''"),
+        ({"name": "a", "limit": 0}, "body.facets.0.limit: Input should be greater than or equal to 1, not 0"),
     ],
 )
 def test_a_wrong_facet_has_one_reason_in_words_of_the_request(mugs, facet, detail):
