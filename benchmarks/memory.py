@@ -164,7 +164,7 @@ def job_with_pictures(arguments: argparse.Namespace, folder: Path) -> dict[str, 
     finally:
         ended.set()
         watcher.join()
-    sizes = [len(np.load(path / "keys.npy", mmap_mode="r")) for path in (onto / "segments").iterdir()]
+    sizes = [len(np.load(path / "keys.npy", mmap_mode="r")) for path in onto.glob("segments/*")]
     return {
         "pictures": rows,
         "created": report.created,
