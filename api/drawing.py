@@ -29,6 +29,7 @@ from engine.errors import GenerationCancelled, GenerationRefused, NotFound, Semb
 from engine.generation.album import KeptDrawing
 from engine.generation.desk import DrawingDesk, Draws, Order
 from engine.generation.process import StudioProcess
+from engine.generation.safety import concept_list
 from engine.results import result_as_dict
 
 logger = logging.getLogger(__name__)
@@ -92,6 +93,7 @@ class DrawingJobs:
     def __init__(self, services: Services, buckets: Buckets, studio: Draws | None = None) -> None:
         settings = services.settings
         self._services, self._buckets = services, buckets
+        self._blocked = concept_list(settings.blocked_concepts)
         self._own = StudioProcess(partial(open_studio, settings)) if studio is None and can_draw(settings) else None
         draws = studio or self._own
         size = 64 if studio is not None else drawing_size(settings)
@@ -161,16 +163,18 @@ class DrawingJobs:
             pass
         return jobs.submit(KIND, wish.as_json(), id=id, collection=wish.collection, key=key.id if key else None)
 
-    def wanted(self, result: SearchResult, wanted: Fallback) -> bool:
-        """Say whether a search with this result is to be followed by a drawing."""
-        return wanted == "always" or (wanted == "auto" and result.decision == "generate" and self.desk is not None)
+    def wanted(self, query: Query, result: SearchResult, wanted: Fallback) -> bool:
+        """Say whether a search with this result is to be followed by a drawing, or by the refusal of one."""
+        refused = result.decision == "abstain" and self._blocked.rule_of(query) is not None
+        drawn = (result.decision == "generate" or refused) and self.desk is not None
+        return wanted == "always" or (wanted == "auto" and drawn)
 
     async def fall_back(self, request: Request, collection: str, query: Query, result: SearchResult, wanted: Fallback) -> Any:  # noqa: ANN401  JSON
         """Start drawing what a search did not find; returns what its answer says of that, None when nothing is to be drawn.
 
         A search never fails for it: what cannot be drawn has its reason in the answer.
         """
-        if not self.wanted(result, wanted):
+        if not self.wanted(query, result, wanted):
             return None
         try:
             wish = await self._services.workers.run(lambda: self._wish_of(collection, query))

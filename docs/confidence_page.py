@@ -16,7 +16,7 @@ Every answer carries `confidence`, the probability that a relevant product is am
 | `answer` | the confidence reaches the threshold | show the hits |
 | `broaden` | it does not, but it would without a condition of the filter or one of several terms | offer what `broaden` lists |
 | `generate` | it does not, and the query means something | draw it, and show the real products nearest to the drawing |
-| `abstain` | the words mean nothing | say so |
+| `abstain` | the words mean nothing, or the safety rules refuse to draw them | say so |
 
 `broaden` lists what to leave out (`kind` filter or term, `without`), how many would then match (`matches`: the products the rest
 of the filter admits, or without a term those that score above what background queries find) and the confidence of the answer that

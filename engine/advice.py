@@ -6,10 +6,12 @@ query that found no answer, so they cost the others nothing.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from unicodedata import category
 
 from engine.collection import Collection
 from engine.datatypes import Decision, Query, Relaxation
 from engine.errors import SemblanceError
+from engine.generation.safety import ConceptList
 from engine.index.planner import Found
 from engine.judge import Asked, Judge, Verdict
 from engine.queries import QueryEncoder
@@ -28,32 +30,46 @@ class Advice:
 NO_ADVICE = Advice(None, "answer")
 
 
-def advise(
-    judge: Judge, encoder: QueryEncoder, collection: Collection, asked: Mapping[int, Asked], looked: Mapping[int, Found]
-) -> dict[int, Advice]:
-    """Judge what was `looked` at for queries, and look for something broader for those that found no answer."""
-    verdicts = judge.judge(collection, asked, looked)
-    return {number: _advice(judge, encoder, collection, asked[number][0], verdict) for number, verdict in verdicts.items()}
+@dataclass(frozen=True, slots=True)
+class Adviser:
+    """What advice is made with: who judges, who encodes what is broader, and what is not drawn."""
+
+    judge: Judge
+    encoder: QueryEncoder
+    blocked: ConceptList
+
+    def advise(self, collection: Collection, asked: Mapping[int, Asked], looked: Mapping[int, Found]) -> dict[int, Advice]:
+        """Judge what was `looked` at for queries, and look for something broader for those that found no answer."""
+        verdicts = self.judge.judge(collection, asked, looked)
+        return {number: self._advice(collection, asked[number][0], verdict) for number, verdict in verdicts.items()}
+
+    def _advice(self, collection: Collection, query: Query, verdict: Verdict) -> Advice:
+        if verdict.answered:
+            return Advice(verdict.confidence, "answer")
+        nothing = not verdict.strong and verdict.confidence == 0.0  # not a single document
+        tried = self._tried(collection, query)
+        better = [(proposal, found) for proposal, found in tried if found.answered or (nothing and proposal.matches)]
+        if better or (nothing and query.where is not None):
+            better.sort(key=lambda pair: (not pair[1].answered, -(pair[0].confidence or 0.0)))
+            return Advice(verdict.confidence, "broaden", tuple(proposal for proposal, _ in better[:MOST_PROPOSED]))
+        drawn = not (nothing or verdict.nonsense or _says_nothing(query) or self.blocked.rule_of(query))
+        return Advice(verdict.confidence, "generate" if drawn else "abstain")
+
+    def _tried(self, collection: Collection, query: Query) -> list[tuple[Relaxation, Verdict]]:
+        pairs = list(relaxed(query))
+        encoded = self.encoder.encode([broader for _, broader in pairs], collection) if pairs else []
+        asked = {n: (pairs[n][1], e) for n, e in enumerate(encoded) if not isinstance(e, SemblanceError)}
+        found = self.judge.judge(collection, asked) if asked else {}
+        return [(_counted(collection, pairs[number], verdict), verdict) for number, verdict in sorted(found.items())]
 
 
-def _advice(judge: Judge, encoder: QueryEncoder, collection: Collection, query: Query, verdict: Verdict) -> Advice:
-    if verdict.answered:
-        return Advice(verdict.confidence, "answer")
-    nothing = not verdict.strong and verdict.confidence == 0.0  # not a single document
-    tried = _tried(judge, encoder, collection, query)
-    better = [(proposal, found) for proposal, found in tried if found.answered or (nothing and proposal.matches)]
-    if better or (nothing and query.where is not None):
-        better.sort(key=lambda pair: (not pair[1].answered, -(pair[0].confidence or 0.0)))
-        return Advice(verdict.confidence, "broaden", tuple(proposal for proposal, _ in better[:MOST_PROPOSED]))
-    return Advice(verdict.confidence, "abstain" if verdict.nonsense or nothing else "generate")
+def _says_nothing(query: Query) -> bool:
+    """Say whether a query is of words alone without a letter, a digit or a pictograph."""
+    return all(isinstance(term.content, str) and not any(map(_means, term.content)) for term in query.terms)
 
 
-def _tried(judge: Judge, encoder: QueryEncoder, collection: Collection, query: Query) -> list[tuple[Relaxation, Verdict]]:
-    pairs = list(relaxed(query))
-    encoded = encoder.encode([broader for _, broader in pairs], collection) if pairs else []
-    asked = {n: (pairs[n][1], e) for n, e in enumerate(encoded) if not isinstance(e, SemblanceError)}
-    found = judge.judge(collection, asked) if asked else {}
-    return [(_counted(collection, pairs[number], verdict), verdict) for number, verdict in sorted(found.items())]
+def _means(character: str) -> bool:
+    return category(character)[0] in "LN" or category(character) == "So"
 
 
 def _counted(collection: Collection, pair: tuple[Relaxation, Query], verdict: Verdict) -> Relaxation:

@@ -12,7 +12,7 @@ from types import TracebackType
 from typing import TypeAlias, Unpack
 
 from engine import media
-from engine.advice import NO_ADVICE, Advice, advise
+from engine.advice import NO_ADVICE, Advice, Adviser
 from engine.answers import Read, assured, described, frozen, hits_of, read_ahead, turned
 from engine.cache import TieredCache
 from engine.collection import Collection
@@ -22,6 +22,7 @@ from engine.datatypes import Document, Image, ImageSource, Query, SearchResult, 
 from engine.encoders.images import decode, read_bytes
 from engine.errors import InvalidImage, InvalidQuery, SemblanceError
 from engine.generation.prompts import terms_of
+from engine.generation.safety import concept_list
 from engine.ingest import DocumentStatus, Writer
 from engine.judge import Judge
 from engine.library import Library
@@ -51,6 +52,7 @@ class SearchEngine:
         self._cache = cache
         self.judge = Judge(calibration)
         self._queries = QueryEncoder(encoder, cache)
+        self._adviser = Adviser(self.judge, self._queries, concept_list(settings.blocked_concepts))
         self._log = QueryLog(enabled=settings.log_queries)
         self._thumbnails = media.Thumbnails(settings)
 
@@ -221,7 +223,7 @@ class SearchEngine:
         with timer.stage("judge"):
             looked = {n: result.judged for n, result in found.items() if not isinstance(result, SemblanceError)}
             good = {n: (q, e) for n, (q, e) in asked.items() if n in looked and isinstance(e, EncodedQuery)}
-            advice = advise(self.judge, self._queries, collection, good, looked)
+            advice = self._adviser.advise(collection, good, looked)
         with timer.stage("hydrate"):
             lists = [(r.entries, queries[n].k) for n, r in found.items() if not isinstance(r, SemblanceError)]
             read = read_ahead(collection, lists)

@@ -3,6 +3,7 @@
 import io
 import threading
 import time
+from dataclasses import replace
 
 import pytest
 from PIL import Image
@@ -162,6 +163,7 @@ def test_blocked_words_are_refused_at_once_by_rule(shop, gate, prompt, rule):
 @pytest.mark.parametrize(
     ("fields", "status"),
     [
+        ({"where": "price > 1"}, 422),
         ({"collection": "none"}, 404),
         ({"where": "price <"}, 422),
         ({"style": "baroque"}, 422),
@@ -203,8 +205,6 @@ def test_a_search_begins_a_drawing_only_when_told_or_when_there_is_no_answer(sho
 
 
 def test_the_decision_generate_begins_one_by_itself(shop, toy_engine, monkeypatch):
-    from dataclasses import replace
-
     answers = toy_engine.search_many
     monkeypatch.setattr(
         toy_engine, "search_many", lambda *a, **k: [replace(answer, decision="generate") for answer in answers(*a, **k)]
@@ -221,6 +221,17 @@ def test_a_search_that_safety_refuses_to_draw_still_answers(shop):
     answer = search(shop, "always", "nude woman mug")
     assert answer["hits"]
     assert (answer["generation"]["job"], answer["generation"]["rule"]) == (None, "sexual")
+
+
+def test_a_search_that_abstains_for_safety_says_which_rule(shop, toy_engine, monkeypatch):
+    answers = toy_engine.search_many
+    monkeypatch.setattr(
+        toy_engine, "search_many", lambda *a, **k: [replace(answer, decision="abstain") for answer in answers(*a, **k)]
+    )
+    with client_of(toy_engine, Gate()) as client:
+        assert search(client, "auto", "nude woman")["generation"]["rule"] == "sexual"
+        assert search(client, "auto", "qwrt")["generation"] is None
+        assert search(client, "never", "naked man")["generation"] is None
 
 
 def test_other_kinds_of_searches_fall_back_too(shop, colour_picture):

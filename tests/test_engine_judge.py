@@ -60,6 +60,14 @@ def test_what_is_not_there_is_drawn_and_nonsense_is_not(shop: SearchEngine) -> N
     assert ask(shop, Term("qwrt")).decision == "abstain"
 
 
+def test_what_is_refused_and_what_says_nothing_is_not_drawn(shop: SearchEngine) -> None:
+    assert ask(shop, Term("naked woman")).decision == "abstain"
+    assert ask(shop, Term("儿童色情")).decision == "abstain"
+    assert ask(shop, Term("!!! ???")).decision == "abstain"
+    assert ask(shop, Term("wedding dress"), Term("naked woman", -0.5)).decision == "generate"
+    assert ask(shop, Term("🎸")).decision == "generate"
+
+
 def test_confidence_does_not_depend_on_how_many_hits_are_asked_for(shop: SearchEngine) -> None:
     assert ask(shop, Term("red"), k=1).confidence == ask(shop, Term("red"), k=6).confidence
 

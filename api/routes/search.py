@@ -72,7 +72,7 @@ async def _from_memory(request: StrictRequest) -> Response | None:
         return None
     services, drawing = request.app.state.services, request.app.state.drawing
     found = recalled(services.engine, collection, query)
-    if found is None or drawing.wanted(found[0].result, body.fallback or services.settings.fallback):
+    if found is None or drawing.wanted(query, found[0].result, body.fallback or services.settings.fallback):
         return None
     ready, milliseconds = found
     services.metrics.see_recalled(ready.result, milliseconds / 1000)

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any, Literal
 
-from pydantic import BaseModel, Field, StrictInt
+from pydantic import BaseModel, Field, StrictInt, model_validator
 
 from api.exchange import picture_address
 from api.passes import with_pass
@@ -66,6 +66,12 @@ class GenerateRequest(BaseModel):
     guidance: Number | None = Field(None, ge=0, le=50, description="How strictly to follow the prompt.")
     image: str | None = Field(None, min_length=1, description="A photo to restyle, as base64 or a `data:` URI.")
     strength: Number = Field(0.6, ge=0, le=1, description="How far to leave that photo; 1: entirely.")
+
+    @model_validator(mode="after")
+    def _filters_something(self) -> "GenerateRequest":
+        if self.where is not None and self.collection is None:
+            raise ValueError("where filters the products nearest to the drawing: name their collection too")
+        return self
 
 
 class Generation(BaseModel):

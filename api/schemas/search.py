@@ -243,7 +243,7 @@ class SearchResponse(BaseModel):
     hits: list[SearchHit]
     confidence: float | None = Field(description="Calibrated probability that a relevant product is among the hits.")
     decision: Literal["answer", "broaden", "generate", "abstain"] = Field(
-        description="Whether the hits are an answer; else whether a broader query has one, or it should be drawn, or is nonsense."
+        description="An answer; else: a broader query has one, or it is to be drawn, or it is nonsense or refused."
     )
     broaden: list[RelaxationAnswer] = Field(description="Ways to relax a query without an answer that has one, the best first.")
     total: int = Field(description="Relevant products, up to 1,000: those whose score comes near enough to the best.")

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float32
 
-from engine.datatypes import Vectors
+from engine.datatypes import Query, Vectors
 from engine.errors import ConfigurationError, GenerationRefused
 from engine.protocols import Encoder
 
@@ -44,6 +44,11 @@ class ConceptList:
         """
         spellings = {_folded(text), _undisguised(text)}
         return next((rule for rule, pattern in self._patterns if any(map(pattern.search, spellings))), None)
+
+    def rule_of(self, query: Query) -> str | None:
+        """Name the rule that the words a query asks for break, None for none."""
+        wanted = (term.content for term in query.terms if isinstance(term.content, str) and term.weight > 0)
+        return next(filter(None, map(self.rule_for, wanted)), None)
 
     def check(self, text: str) -> None:
         """Raise `GenerationRefused` for words that are not drawn."""
