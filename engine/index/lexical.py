@@ -73,10 +73,12 @@ class Lexical:
         if WITHIN * len(documents) > len(having):
             spread = np.zeros(len(self.lengths), np.uint8)
             spread[having] = counts
-            return spread[documents]
+            chosen: UInt8[np.ndarray, " d"] = spread[documents]
+            return chosen
         asked = documents.astype(having.dtype)  # else NumPy would widen the whole list
         places = np.minimum(np.searchsorted(having, asked), len(having) - 1)
-        return np.where(having[places] == asked, counts[places], np.uint8(0))
+        found: UInt8[np.ndarray, " d"] = np.where(having[places] == asked, counts[places], np.uint8(0))
+        return found
 
     def gain(
         self, documents: UInt32[np.ndarray, " d"] | Int64[np.ndarray, " d"], counts: UInt8[np.ndarray, " d"], average: float
