@@ -19,7 +19,7 @@ from weakref import WeakValueDictionary
 from starlette.exceptions import HTTPException
 
 from api.keys import ApiKey
-from engine.errors import DeadlineExceeded, Overloaded, Unavailable
+from engine.errors import DeadlineExceeded, Overloaded, StorageError, Unavailable
 
 T = TypeVar("T")
 
@@ -125,10 +125,12 @@ class WriteOrder:
             while not _locked(file):
                 await asyncio.sleep(LOOK_S)
             return file
-        except BaseException:
+        except BaseException as error:
             lock.release()
             if file is not None:
                 os.close(file)
+            if isinstance(error, OSError):
+                raise StorageError(f"{self._folder} cannot be written ({error}): check its permissions and its disk") from error
             raise
 
 

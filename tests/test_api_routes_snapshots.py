@@ -25,6 +25,18 @@ def ended(api, answer):
     return job
 
 
+def test_a_snapshot_that_the_disk_keeps_is_said(mugs, monkeypatch):
+    name = ended(mugs, mugs.post(SNAPSHOTS))["result"]["snapshot"]
+
+    def refuse(path, **_):
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr("pathlib.Path.unlink", refuse)
+    answer = mugs.delete(f"{SNAPSHOTS}/{name}")
+    assert answer.status_code == 507
+    assert "disk of the server refuses" in answer.json()["detail"]
+
+
 def names(api, collection):
     return [item["snapshot"] for item in api.get(f"/v1/collections/{collection}/snapshots").json()["snapshots"]]
 

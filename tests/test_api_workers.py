@@ -4,7 +4,7 @@ import threading
 import pytest
 
 from api.workers import Workers, WriteOrder
-from engine.errors import DeadlineExceeded, InvalidQuery, Overloaded, Unavailable
+from engine.errors import DeadlineExceeded, InvalidQuery, Overloaded, StorageError, Unavailable
 
 
 @pytest.fixture
@@ -106,3 +106,18 @@ def test_waiting_writers_are_bounded_in_number_and_time():
 async def _enter(order):
     async with order.turn("a"):
         return "entered"
+
+
+def test_a_disk_that_refuses_the_lock_is_said_and_the_next_write_gets_its_turn(tmp_path):
+    (tmp_path / "locks").write_text("a file where the folder should be")
+
+    async def scenario():
+        order = WriteOrder(max_waiting=2, deadline_s=1, folder=tmp_path / "locks")
+        with pytest.raises(StorageError, match="locks cannot be written"):
+            async with order.turn("shop"):
+                pass
+        (tmp_path / "locks").unlink()
+        async with order.turn("shop"):
+            return True
+
+    assert asyncio.run(scenario())

@@ -15,7 +15,7 @@ from api.schemas.jobs import RESTORE_JOB, SNAPSHOT_JOB
 from api.schemas.snapshots import AliasIn, AliasList, AliasName, AliasOut, Restore, SnapshotList, SnapshotName
 from api.services import Services, ServicesDep
 from api.snapshots import RESTORE, TAKE
-from engine.errors import CollectionExists, NotFound
+from engine.errors import CollectionExists, NotFound, StorageError
 from engine.search import SearchEngine
 
 router = APIRouter(prefix="/v1", tags=["collections"], route_class=StrictRoute)
@@ -61,7 +61,11 @@ async def fetch_snapshot(collection: CollectionName, snapshot: SnapshotName, ser
 )
 async def remove_snapshot(collection: CollectionName, snapshot: SnapshotName, services: ServicesDep) -> Response:
     """Remove a snapshot."""
-    services.snapshots.find(collection, snapshot).unlink(missing_ok=True)
+    file = services.snapshots.find(collection, snapshot)
+    try:
+        file.unlink(missing_ok=True)
+    except OSError as error:
+        raise StorageError(f"{file.name} cannot be removed ({error.strerror}): check the permissions and the disk") from error
     return Response(status_code=204)
 
 
