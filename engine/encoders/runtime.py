@@ -12,6 +12,7 @@ from typing import Any
 sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]  # None makes an import of it fail
 
 openvino: Any = import_module("openvino")
+openvino.Type.f32.to_dtype()  # fills a table; two threads that did it first at once would wait for each other for ever
 
 
 def has_bf16() -> bool:
