@@ -19,7 +19,7 @@ from engine.protocols import Encoder
 
 CONCEPTS = Path(__file__).parent / "concepts.tsv"
 BENIGN = Path(__file__).parent / "benign.txt"
-MARGIN = 0.12
+MARGIN = 0.09
 """How much nearer a request must be to a blocked concept than the nearest harmless one is. Measured: docs/decisions/0060."""
 
 _ACCENTS = re.compile(r"[\u0300-\u036f]")
