@@ -165,9 +165,9 @@ class DrawingJobs:
 
     def wanted(self, query: Query, result: SearchResult, wanted: Fallback) -> bool:
         """Say whether a search with this result is to be followed by a drawing, or by the refusal of one."""
-        refused = result.decision == "abstain" and self._blocked.rule_of(query) is not None
-        drawn = (result.decision == "generate" or refused) and self.desk is not None
-        return wanted == "always" or (wanted == "auto" and drawn)
+        if wanted != "auto" or self.desk is None:
+            return wanted == "always"
+        return result.decision == "generate" or (result.decision == "abstain" and self._blocked.rule_of(query) is not None)
 
     async def fall_back(self, request: Request, collection: str, query: Query, result: SearchResult, wanted: Fallback) -> Any:  # noqa: ANN401  JSON
         """Start drawing what a search did not find; returns what its answer says of that, None when nothing is to be drawn.

@@ -199,15 +199,20 @@ class JobStore:
             self._connection = None
         if self._connection is None:
             self._path.parent.mkdir(parents=True, exist_ok=True)
-            try:
-                self._connection = self._connect()
-            except sqlite3.Error as error:
-                if not _is_damage(error):
-                    raise
-                self._put_aside()
-                self._connection = self._connect()
+            with self._path.with_suffix(".lock").open("w") as lock:
+                fcntl.flock(lock, fcntl.LOCK_EX)  # SQLite does not wait where two set the mode of a new file's log
+                self._connection = self._connect_or_begin_anew()
             self._inode = self._path.stat().st_ino
         return self._connection
+
+    def _connect_or_begin_anew(self) -> sqlite3.Connection:
+        try:
+            return self._connect()
+        except sqlite3.Error as error:
+            if not _is_damage(error):
+                raise
+            self._put_aside(error)
+            return self._connect()
 
     def _connect(self) -> sqlite3.Connection:
         """Open the file and read all of it, so that damage is found before anything relies on it."""
@@ -226,23 +231,14 @@ class JobStore:
             raise
         return connection
 
-    def _put_aside(self) -> None:
-        """Rename a damaged file, with its log, unless another process has done so."""
-        with self._path.with_suffix(".lock").open("w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            try:
-                self._connect().close()
-            except sqlite3.Error as error:
-                if not _is_damage(error):
-                    raise
-                kept = self._path.with_name(f"{self._path.stem}.damaged-{time.time_ns()}{self._path.suffix}")
-                for end in ("-wal", "-shm", ""):  # the file itself last: a log without it would be taken for the new file's
-                    part = self._path.with_name(self._path.name + end)
-                    if part.exists():
-                        part.rename(kept.with_name(kept.name + end))
-                logger.error(
-                    "%s is damaged (%s): jobs start anew, and what waited is lost; it is kept as %s", self._path, error, kept
-                )
+    def _put_aside(self, error: sqlite3.Error) -> None:
+        """Rename a damaged file, with its log; whoever opens the file next finds none."""
+        kept = self._path.with_name(f"{self._path.stem}.damaged-{time.time_ns()}{self._path.suffix}")
+        for end in ("-wal", "-shm", ""):  # the file itself last: a log without it would be taken for the new file's
+            part = self._path.with_name(self._path.name + end)
+            if part.exists():
+                part.rename(kept.with_name(kept.name + end))
+        logger.error("%s is damaged (%s): jobs start anew, and what waited is lost; it is kept as %s", self._path, error, kept)
 
 
 class Damaged(sqlite3.DatabaseError):

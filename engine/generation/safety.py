@@ -7,7 +7,7 @@ in `engine.moderation`. The lists are beside this module: `concepts.tsv` and, as
 import re
 import unicodedata
 from collections.abc import Iterator, Sequence
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +21,8 @@ CONCEPTS = Path(__file__).parent / "concepts.tsv"
 BENIGN = Path(__file__).parent / "benign.txt"
 MARGIN = 0.09
 """How much nearer a request must be to a blocked concept than the nearest harmless one is. Measured: docs/decisions/0060."""
+
+REMEMBERED = 1_000  # texts, as the same searches come again and again; reading one takes 60 microseconds
 
 _ACCENTS = re.compile(r"[\u0300-\u036f]")
 _SPELT = re.compile(r"\b(?!a )\w(?: \w\b)+")
@@ -36,12 +38,16 @@ class ConceptList:
     def __init__(self, entries: Sequence[tuple[str, str]]) -> None:
         self.entries = tuple(entries)
         self._patterns = [(rule, re.compile(_pattern(words))) for rule, words in self.entries]
+        self._known = lru_cache(REMEMBERED)(self._broken_by)
 
     def rule_for(self, text: str) -> str | None:
         """Name the rule that the words of a text break, None for none.
 
         Spacing, case, width, accents and punctuation do not hide them, nor do letters that only look like those of a word.
         """
+        return self._known(text)
+
+    def _broken_by(self, text: str) -> str | None:
         spellings = {_folded(text), _undisguised(text)}
         return next((rule for rule, pattern in self._patterns if any(map(pattern.search, spellings))), None)
 
