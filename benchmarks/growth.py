@@ -12,7 +12,6 @@ upper bound. A search is timed around `Collection.search`, one query at a time, 
 the process holds itself, `mapped_mb` are pages of files that the system takes back when it needs them.
 """
 
-import argparse
 import json
 import os
 import platform
@@ -28,7 +27,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.beside import memory_mb
-from benchmarks.search import Catalogue, base_vectors, documents, queries_for, searched, truth
+from benchmarks.search import Catalogue, base_vectors, command_line, documents, queries_for, searched, truth
 from engine.collection import Collection
 from engine.config import Settings
 
@@ -129,22 +128,10 @@ def measure(catalogue: Catalogue, folder: Path) -> dict[str, object]:
     }
 
 
-def parsed() -> argparse.Namespace:
-    """Read the command line."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--rows", type=int, nargs="+", default=[10_000, 100_000, 1_000_000, 10_000_000])
-    parser.add_argument("--queries", type=int, default=200)
-    parser.add_argument("--vectors", type=Path, help="real embeddings of pictures to jitter, float [n, 256]")
-    parser.add_argument("--texts", type=Path, help="real embeddings of texts to ask with, float [n, 256]")
-    parser.add_argument("--folder", type=Path, help="where everything is made and kept; default: a temporary folder")
-    parser.add_argument("--stage", choices=("build", "measure", "all"), default="all")
-    parser.add_argument("--json", type=Path, default=Path("benchmarks/results/growth.json"))
-    return parser.parse_args()
-
-
 def main() -> None:
     """Run every size and write the table."""
-    arguments, sizes = parsed(), []
+    command = command_line(__doc__ or "", [10_000, 100_000, 1_000_000, 10_000_000], "growth.json")
+    arguments, sizes = command.parse_args(), []
     base = base_vectors(arguments.vectors)
     with tempfile.TemporaryDirectory() as temporary:
         folder = arguments.folder or Path(temporary)

@@ -276,20 +276,26 @@ def measure(catalogue: Catalogue, folder: Path, peers: Sequence[str]) -> dict[st
     return result
 
 
-def parsed() -> argparse.Namespace:
-    """Read the command line."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--rows", type=int, nargs="+", default=[10_000, 100_000, 1_000_000])
+def command_line(about: str, rows: list[int], result: str) -> argparse.ArgumentParser:
+    """Lay out what every benchmark of sizes can be told; `rows` and `result`, a file's name, are its own."""
+    parser = argparse.ArgumentParser(description=about.partition("\n")[0])
+    parser.add_argument("--rows", type=int, nargs="+", default=rows)
     parser.add_argument("--queries", type=int, default=200)
     parser.add_argument("--vectors", type=Path, help="real embeddings of pictures to jitter, float [n, 256]")
     parser.add_argument("--texts", type=Path, help="real embeddings of texts to ask with, float [n, 256]")
+    parser.add_argument("--folder", type=Path, help="where everything is made and kept; default: a temporary folder")
+    parser.add_argument("--stage", choices=("build", "measure", "all"), default="all")
+    parser.add_argument("--json", type=Path, default=Path("benchmarks/results") / result)
+    return parser
+
+
+def parsed() -> argparse.Namespace:
+    """Read the command line."""
+    parser = command_line(__doc__ or "", [10_000, 100_000, 1_000_000], "search.json")
     parser.add_argument("--views", choices=("both", "image"), default="both", help="what documents have")
     parser.add_argument(
         "--peers", nargs="*", choices=[peer.name for peer in PEERS], default=[], help="measured on the pictures too"
     )
-    parser.add_argument("--folder", type=Path, help="where everything is made and kept; default: a temporary folder")
-    parser.add_argument("--stage", choices=("build", "measure", "all"), default="all")
-    parser.add_argument("--json", type=Path, default=Path("benchmarks/results/search.json"))
     return parser.parse_args()
 
 

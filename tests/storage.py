@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from engine.collection import Candidate, Collection
+from engine.config import Settings
 from engine.datatypes import DIMENSIONS, Document, Embedding, EncodedDocument
 from engine.documents import key_of
 
@@ -39,6 +40,14 @@ def encoded(
         embeddings.append(Embedding("title", content(title), title))
     document = Document(id, text or f"title of {id}", "", tuple(f"{n}.jpg" for n in range(len(images))), attributes)
     return EncodedDocument(document, hashlib.blake2b(id.encode()).digest(), tuple(embeddings))
+
+
+def sixty(path: Path, settings: Settings) -> Collection:
+    """A new collection of sixty documents with a picture and a title each; close it."""
+    opened = Collection.create(path, fingerprint="f", encoder="e", settings=settings)
+    vectors = unit(60)
+    opened.upsert([encoded(f"p{n}", [vectors[n]], vectors[-n], n=n) for n in range(60)])
+    return opened
 
 
 def ids_of(collection: Collection, candidates: Sequence[Candidate]) -> list[str]:

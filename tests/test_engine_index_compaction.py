@@ -20,7 +20,7 @@ from engine.errors import StorageError
 from engine.index import compaction, live, merging, segment
 from engine.index.ann import AnnIndex
 from engine.index.compaction import Segments
-from tests.storage import BOTH, IMAGE, axis, encoded, exchange, ids_of, unit
+from tests.storage import BOTH, IMAGE, axis, encoded, exchange, ids_of, sixty, unit
 
 SETTINGS = Settings(threads=1, busy_timeout_ms=2000)
 QUERY = unit(1, seed=99)
@@ -33,9 +33,7 @@ def path(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def collection(path: Path) -> Iterator[Collection]:
-    opened = Collection.create(path, fingerprint="f", encoder="e", settings=SETTINGS)
-    vectors = unit(60)
-    opened.upsert([encoded(f"p{n}", [vectors[n]], vectors[-n], n=n) for n in range(60)])
+    opened = sixty(path, SETTINGS)
     yield opened
     opened.close()
 

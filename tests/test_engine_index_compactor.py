@@ -19,7 +19,7 @@ from engine.config import Settings
 from engine.errors import StorageError
 from engine.index import compactor, live
 from engine.index.compactor import NICENESS, Order, compact_apart
-from tests.storage import BOTH, axis, encoded, ids_of, unit
+from tests.storage import BOTH, axis, encoded, ids_of, sixty, unit
 
 SETTINGS = Settings(threads=1, busy_timeout_ms=2000)
 ROOT = Path(__file__).resolve().parent.parent
@@ -71,9 +71,7 @@ def path(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def collection(path: Path) -> Iterator[Collection]:
-    opened = Collection.create(path, fingerprint="f", encoder="e", settings=SETTINGS)
-    vectors = unit(60)
-    opened.upsert([encoded(f"p{n}", [vectors[n]], vectors[-n], n=n) for n in range(60)])
+    opened = sixty(path, SETTINGS)
     yield opened
     opened.close()
 

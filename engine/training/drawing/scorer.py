@@ -16,7 +16,7 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.nn import functional
 
-from engine.encoders.towers import ImageShape, ImageTower, StageShape
+from engine.encoders.towers import LITE0, ImageShape, ImageTower
 from engine.training.drawing.gallery import kept
 from engine.training.features import Progress, digest_of
 from engine.training.graphs import compile_module
@@ -25,18 +25,7 @@ from engine.training.teacher import sentence_vectors
 
 SIDE = 224
 WIDTH = 256
-LITE0 = ImageShape(
-    size=SIDE,
-    stages=(
-        StageShape(3, 1, 1, 16, 1),
-        StageShape(3, 2, 6, 24, 2),
-        StageShape(5, 2, 6, 40, 2),
-        StageShape(3, 2, 6, 80, 3),
-        StageShape(5, 1, 6, 112, 3),
-        StageShape(5, 2, 6, 192, 4),
-        StageShape(3, 1, 6, 320, 1),
-    ),
-)
+JUDGE = ImageShape(size=SIDE, stages=LITE0.stages)
 BATCH = 16
 
 
@@ -54,7 +43,7 @@ class Features:
     """Pooled features of EfficientNet-Lite0."""
 
     def __init__(self, threads: int = 0) -> None:
-        tower = ImageTower(LITE0).eval()
+        tower = ImageTower(JUDGE).eval()
         load_image_weights(tower, variant=0)
         example = torch.zeros(1, SIDE, SIDE, 3, dtype=torch.uint8)
         compiled = compile_module(_Pooled(tower), {"pixels": example}, {"pixels": [-1, SIDE, SIDE, 3]}, threads)
